@@ -1,0 +1,1 @@
+"""HOW the processes talk: shared memory, messages, channels. No gRPC, no CUDA."""

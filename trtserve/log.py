@@ -1,0 +1,43 @@
+"""Log lines to standard error: one for each event, with the process's role."""
+
+import json
+import logging
+import sys
+
+from trtserve.clock import unix_seconds
+
+_RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+
+
+def configure(role: str, level: str, form: str) -> None:
+    """Set up logging for this process. `form` is `console` or `json`."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Json(role) if form == "json" else _Console(role))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+
+
+class _Console(logging.Formatter):
+    def __init__(self, role: str) -> None:
+        super().__init__(f"%(asctime)s  {role:<14} %(levelname)-7s %(message)s", "%H:%M:%S")
+
+
+class _Json(logging.Formatter):
+    """One JSON object a line; what a call passes as `extra` becomes fields."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__()
+        self._role = role
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {
+            "time": round(unix_seconds(), 3),
+            "level": record.levelname.lower(),
+            "role": self._role,
+            "message": record.getMessage(),
+        }
+        fields.update({k: v for k, v in vars(record).items() if k not in _RESERVED})
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        return json.dumps(fields, default=str)
