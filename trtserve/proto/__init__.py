@@ -1,0 +1,1 @@
+"""The protobuf messages of protos/, in a descriptor pool of their own."""
