@@ -1,0 +1,1 @@
+"""WHAT is served: tensors, specifications, the repository, the catalog, routing. Pure."""
