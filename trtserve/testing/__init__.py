@@ -1,0 +1,1 @@
+"""Fakes that tests drive instead of mocks: shipped, public and tested themselves."""
