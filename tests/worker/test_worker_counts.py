@@ -1,0 +1,82 @@
+"""What a worker counts of each batch."""
+
+import pytest
+
+from trtserve.clock import NS_PER_MS
+from trtserve.ipc.message import Submit
+from trtserve.metrics import BATCH_SIZE_SUMS, METRICS, VERSION_SUMS, Recorder
+from trtserve.worker.counts import VersionCounts
+from trtserve.worker.job import LaneResult
+from trtserve.worker.request import Batch, Request
+
+STARTED = 100 * NS_PER_MS
+
+
+def batch_of(*requests: tuple[int, int]) -> Batch:
+    """A batch of requests given as (rows, milliseconds waited)."""
+    found = [
+        Request(Submit(1, 1, (), rows, (), (0,), STARTED - waited * NS_PER_MS), None)
+        for rows, waited in requests
+    ]
+    return Batch(1, 1, (), found, sum(rows for rows, _ in requests), STARTED)
+
+
+def result(stage: int = 1, h2d: int = 2, compute: int = 30, d2h: int = 4) -> LaneResult:
+    times = (each * NS_PER_MS for each in (stage, h2d, compute, d2h))
+    return LaneResult(1, 0, STARTED, None, (), (), *times)
+
+
+def test_sums_are_those_of_the_statistics():
+    recorder = Recorder()
+    counts = VersionCounts(recorder, "m", 3)
+    counts.batch(batch_of((1, 5), (3, 7)), result())
+    counts.batch(batch_of((4, 0)), result())
+    sums = {labels[2]: value for (name, labels), value in recorder.counters.items()
+            if name == "version_sums"}
+    assert sums.pop("last_inference_ms") > 1.6e12
+    # As in Triton, each request adds its whole batch's stage times.
+    assert sums == {
+        "executed": 3, "inferences": 8, "executions": 2, "queue_ns": 12 * NS_PER_MS,
+        "input_ns": 9 * NS_PER_MS, "infer_ns": 90 * NS_PER_MS, "output_ns": 12 * NS_PER_MS,
+    }
+    assert set(sums) < set(VERSION_SUMS)
+    by_size = {labels[2:]: value for (name, labels), value in recorder.counters.items()
+               if name == "batch_size_sums"}
+    assert by_size == {
+        ("4", "executions"): 2, ("4", "input_ns"): 6 * NS_PER_MS,
+        ("4", "infer_ns"): 60 * NS_PER_MS, ("4", "output_ns"): 8 * NS_PER_MS,
+    }
+    assert {name for _, name in by_size} == set(BATCH_SIZE_SUMS)
+
+
+def test_histograms_are_in_seconds_and_once_for_each_batch():
+    recorder = Recorder()
+    counts = VersionCounts(recorder, "m", 3)
+    counts.batch(batch_of((1, 5), (3, 7)), result())
+    found = {
+        name: (sum(each.counts), each.total) for (name, _), each in recorder.histograms.items()
+    }
+    assert found == {
+        "queue_duration_seconds": (2, pytest.approx(0.012)),
+        "stage_duration_seconds": (1, pytest.approx(0.001)),
+        "h2d_duration_seconds": (1, pytest.approx(0.002)),
+        "compute_duration_seconds": (1, pytest.approx(0.03)),
+        "d2h_duration_seconds": (1, pytest.approx(0.004)),
+        "batch_rows": (1, 4), "batch_requests": (1, 2),
+    }
+
+
+def test_everything_written_is_in_the_table():
+    recorder = Recorder()
+    VersionCounts(recorder, "m", 3).batch(batch_of((1, 0)), result())
+    for name, labels in [*recorder.counters, *recorder.histograms]:
+        assert len(METRICS[name].labels) == len(labels)
+
+
+def test_versions_are_counted_apart():
+    recorder = Recorder()
+    one, other = VersionCounts(recorder, "m", 1), VersionCounts(recorder, "m", 2)
+    one.batch(batch_of((1, 0)), result())
+    other.batch(batch_of((2, 0)), result())
+    assert recorder.counters["version_sums", ("m", "1", "inferences")] == 1
+    assert recorder.counters["version_sums", ("m", "2", "inferences")] == 2

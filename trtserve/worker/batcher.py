@@ -1,0 +1,369 @@
+"""Which requests run together, and when. Pure: it takes `now` (nanoseconds) and decides.
+
+Each bucket has its own queue, so requests of different shapes never flush one another. While a
+lane is free, a bucket's batch starts when waiting for company no longer pays:
+
+- it is full: the largest batch that the variant takes, or beyond which growing does not pay by
+  measurement, or the largest preferred size where the configuration names some;
+- one more request would no longer meet its earliest deadline: now >= d - l(rows + 1);
+- its oldest request has waited the maximum delay (without one in the configuration: as long as
+  company is likely to come and worth waiting for, see PATIENCE in latency.py);
+- or no lane is busy: at an idle device nothing is gained by waiting.
+
+Among several that should start: by priority; then deadlines that would pass while another batch
+ran, the earliest first; then the model that has had the least lane time; then the oldest.
+Priority is an absolute order: while more urgent requests keep every lane busy, less urgent ones
+wait until their deadlines pass. Levels only exist where the configuration makes them.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import count
+
+from trtserve.clock import NS_PER_MS
+from trtserve.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    ProtocolError,
+    RequestError,
+    Unavailable,
+)
+from trtserve.ipc.message import Bucket
+from trtserve.model.spec import QueuePolicy
+from trtserve.worker.bucket_queue import NEVER, BucketQueue
+from trtserve.worker.latency import LatencyTable
+from trtserve.worker.request import Batch, Request
+from trtserve.worker.variant import Share, Variant, Version
+
+MAX_TABLES = 1024
+"""Latency tables kept; beyond it the one used longest ago is forgotten. A table is about 2 KB,
+and a model that takes any size can meet any number of buckets."""
+
+LEAD_NS = 100 * NS_PER_MS
+"""How much more lane time than its fair share a model may have by urgent deadlines. Without a
+limit, a flood of requests with short deadlines would starve every model that sets none."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatcherStatistics:
+    """A snapshot: requests queued for each (model, version), lanes, buckets with requests in
+    them, latency tables."""
+
+    queued: Mapping[tuple[str, int], int]
+    lanes: int
+    lanes_busy: int
+    buckets: int
+    tables: int
+
+
+class Batcher:
+    """Queues requests by bucket and forms batches for a fixed number of lanes.
+
+    The caller runs each batch on a lane of its choice and reports it with `finished`. After any
+    call that may change the picture it calls `next_batch` until that returns None, answers what
+    `take_dropped` returns, and calls again at `wakeup` at the latest.
+    """
+
+    def __init__(self, lanes: int, default_max_queue: int) -> None:
+        self.lanes = lanes
+        self._default_max_queue = default_max_queue
+        self._shares: dict[str, Share] = {}
+        self._versions: dict[tuple[str, int], Version] = {}
+        self._variants: dict[int, Variant] = {}
+        self._queues: dict[tuple[int, Bucket], BucketQueue] = {}
+        self._tables: OrderedDict[tuple[int, Bucket], LatencyTable] = OrderedDict()
+        self._running: dict[int, Batch] = {}
+        self._ids = count(1)
+        self._dropped: list[tuple[Request, RequestError]] = []
+        # Lower bounds over all queues: before them there is nothing to look for, which saves
+        # looking through the queues for every request.
+        self._ready_ns = NEVER
+        self._expiry_ns = NEVER
+        self._virtual_ns = 0
+        self._longest_ns = 0
+
+    # --- what is served ------------------------------------------------------------------
+
+    def add_variant(
+        self, variant: int, model: str, version: int, max_batch: int, queue: QueuePolicy
+    ) -> None:
+        """Take requests for a variant from now on. `max_batch` 0: its requests run one by one.
+
+        All variants of a version share its queue limit, which the first one's policy sets.
+        """
+        share = self._shares.setdefault(model, Share())
+        found = self._versions.get((model, version))
+        if found is None:
+            max_queue = queue.max_queue_size or self._default_max_queue
+            found = self._versions[model, version] = Version(model, version, max_queue, share)
+            share.versions += 1
+        found.variants += 1
+        self._variants[variant] = Variant(variant, found, max_batch, queue)
+
+    def remove_variant(self, variant: int) -> list[Request]:
+        """Take no more requests for it and forget what was learned; returns those that waited.
+
+        Its batches that run are finished as usual.
+        """
+        removed = self._variants.pop(variant)
+        version = removed.version
+        waiting: list[Request] = []
+        for queue in [queue for queue in self._queues.values() if queue.variant is removed]:
+            requests = list(queue)
+            for request in requests:
+                queue.remove(request)
+            self._changed(queue, len(requests))
+            waiting += requests
+        for key in [key for key in self._tables if key[0] == variant]:
+            del self._tables[key]
+        version.variants -= 1
+        if not version.variants:
+            del self._versions[version.model, version.number]
+            version.share.versions -= 1
+            if not version.share.versions:
+                del self._shares[version.model]
+        return waiting
+
+    def run_alone(self, variant: int) -> None:
+        """Put no two requests of a variant into one batch from now on."""
+        self._variants[variant].alone = True
+        for queue in self._queues.values():
+            queue.refresh()
+        self._ready_ns = 0
+
+    # --- requests come and go ------------------------------------------------------------
+
+    def add(self, request: Request, now: int) -> None:
+        """Queue a request.
+
+        Raises, with nothing queued: Unavailable for a variant that is not served, InvalidRequest
+        for a number of rows that never fits, DeadlineExceeded, Cancelled, and Overloaded (with
+        the time in which the queue should drain) when the version's queue is full.
+        """
+        submit = request.submit
+        variant = self._variants.get(submit.variant)
+        if variant is None or request.cancelled or 0 < submit.deadline_ns <= now:
+            raise _refusal(request, variant, now)
+        if variant.batched:
+            if not 0 < submit.rows <= variant.max_rows:
+                raise variant.misfit(submit.rows)
+            request.rows = submit.rows
+        else:
+            request.rows = 1
+        version = variant.version
+        if version.queued >= version.max_queue:
+            raise version.overloaded(self.lanes)
+        request.rank = variant.rank(submit.priority) if variant.levels else 0
+        key = (submit.variant, submit.bucket)
+        queue = self._queues.get(key)
+        if queue is None:
+            queue = self._queues[key] = BucketQueue(variant, submit.bucket, self._table(key))
+            # Time without work earns no credit.
+            queue.share.virtual_ns = max(queue.share.virtual_ns, self._virtual_ns)
+        version.queued += 1
+        queue.push(request)
+        if queue.ready_ns < self._ready_ns:
+            self._ready_ns = queue.ready_ns
+        if 0 < submit.deadline_ns < self._expiry_ns:
+            self._expiry_ns = submit.deadline_ns
+
+    def cancel(self, request: Request) -> None:
+        """The caller is gone. If it waits, `take_dropped` returns it; if it runs, it runs on."""
+        request.cancelled = True
+        if request.queued:
+            queue = self._queues[request.submit.variant, request.submit.bucket]
+            queue.remove(request)
+            self._changed(queue, 1)
+            self._dropped.append((request, Cancelled("cancelled while it waited for a lane")))
+
+    def drop_owner(self, owner: object) -> int:
+        """Forget all requests of an owner that is gone; returns how many of them waited."""
+        total = 0
+        for queue in list(self._queues.values()):
+            gone = [request for request in queue if request.owner is owner]
+            for request in gone:
+                queue.remove(request)
+            self._changed(queue, len(gone))
+            total += len(gone)
+        self._dropped = [entry for entry in self._dropped if entry[0].owner is not owner]
+        return total
+
+    def take_dropped(self) -> list[tuple[Request, RequestError]]:
+        """The requests that expired or were cancelled since the last call, with their errors."""
+        dropped = self._dropped
+        if dropped:
+            self._dropped = []
+        return dropped
+
+    # --- batches -------------------------------------------------------------------------
+
+    def next_batch(self, now: int) -> Batch | None:
+        """The batch to start now, if any; it takes a lane until `finished`.
+
+        Expired requests are dropped first, also when no lane is free.
+        """
+        if now >= self._expiry_ns:
+            self._expire(now)
+        busy = len(self._running)
+        if busy >= self.lanes or not self._queues or (busy and now < self._ready_ns):
+            return None
+        queue = self._choose(now)
+        return self._start(queue, now) if queue else None
+
+    def wakeup(self, now: int) -> int | None:
+        """When to call `next_batch` again if nothing else happens; None: no need to.
+
+        It may be early: a call then finds nothing to do.
+        """
+        when = self._expiry_ns
+        if len(self._running) < self.lanes:
+            when = min(when, self._ready_ns)
+        return None if when == NEVER else max(when, now)
+
+    def finished(self, batch: Batch, now: int, service_ns: int | None) -> None:
+        """A batch is done and its lane is free.
+
+        `service_ns` is the time that the lane took; None: it failed, and nothing is learned.
+        Raises ProtocolError for a batch that does not run.
+        """
+        if self._running.pop(batch.id, None) is not batch:
+            raise ProtocolError(f"batch {batch.id} finished, but it does not run: reported twice?")
+        variant = self._variants.get(batch.variant)
+        if variant is None:
+            return
+        spent = now - batch.started_ns if service_ns is None else service_ns
+        variant.version.share.virtual_ns += spent - batch.charged_ns
+        # Decays, so that one long batch at the start does not make every deadline urgent.
+        self._longest_ns = max(spent, self._longest_ns - self._longest_ns // 16)
+        if service_ns is not None:
+            variant.version.served(len(batch.requests), service_ns)
+            self.learn(batch.variant, batch.bucket, batch.rows, service_ns)
+
+    # --- what is known -------------------------------------------------------------------
+
+    def learn(self, variant: int, bucket: Bucket, rows: int, service_ns: int) -> None:
+        """Teach the latency of a served variant, such as measured at warm-up."""
+        key = (variant, bucket)
+        table = self._table(key)
+        table.record(rows, service_ns)
+        queue = self._queues.get(key)
+        if queue is not None:
+            queue.table = table  # its own may have been forgotten meanwhile
+            queue.refresh()
+            self._ready_ns = min(self._ready_ns, queue.ready_ns)
+
+    def cost(self, variant: int, bucket: Bucket) -> int | None:
+        """Nanoseconds a row at the best batch size measured; None when nothing was measured."""
+        table = self._tables.get((variant, bucket))
+        return None if table is None else table.row_cost()
+
+    def estimate(self, batch: Batch) -> int | None:
+        """How long a batch should take, in nanoseconds; None before the first measurement."""
+        table = self._tables.get((batch.variant, batch.bucket))
+        return None if table is None else table.estimate(batch.rows)
+
+    def statistics(self) -> BatcherStatistics:
+        """How full everything is."""
+        return BatcherStatistics(
+            queued={key: version.queued for key, version in self._versions.items()},
+            lanes=self.lanes,
+            lanes_busy=len(self._running),
+            buckets=len(self._queues),
+            tables=len(self._tables),
+        )
+
+    # --- deciding ------------------------------------------------------------------------
+
+    def _choose(self, now: int) -> BucketQueue | None:
+        """The queue whose batch should start first, if one should start at all."""
+        idle = not self._running
+        near = now + self._longest_ns
+        lead = self._virtual_ns + LEAD_NS
+        chosen: BucketQueue | None = None
+        first: tuple[int, int, int, int] | None = None
+        soonest = least = NEVER
+        for queue in self._queues.values():
+            ready = queue.ready_ns
+            if ready < soonest:
+                soonest = ready
+            if ready > now and not idle:
+                continue
+            virtual = queue.share.virtual_ns
+            if virtual < least:
+                least = virtual
+            latest = queue.latest_ns
+            # A deadline that cannot be met any more is not urgent: in a jam the hopeless
+            # would otherwise make all others hopeless too.
+            if now <= latest <= near and virtual <= lead:
+                place = (queue.rank, 0, latest, queue.oldest_ns)
+            else:
+                place = (queue.rank, 1, virtual, queue.oldest_ns)
+            if first is None or place < first:
+                first = place
+                chosen = queue
+        self._ready_ns = soonest
+        if chosen is not None:
+            self._virtual_ns = max(self._virtual_ns, least)
+        return chosen
+
+    def _start(self, queue: BucketQueue, now: int) -> Batch:
+        requests = queue.take()
+        self._changed(queue, len(requests))
+        rows = sum([request.rows for request in requests])
+        charged = queue.table.estimate(rows) or 0
+        queue.share.virtual_ns += charged
+        ident = next(self._ids)
+        batch = Batch(ident, queue.variant.id, queue.bucket, requests, rows, now, charged)
+        self._running[ident] = batch
+        return batch
+
+    def _expire(self, now: int) -> None:
+        """Drop every request whose deadline has passed, and find the next deadline."""
+        soonest = NEVER
+        for queue in list(self._queues.values()):
+            soonest_here = queue.earliest_deadline()
+            if soonest_here <= now:
+                expired = queue.take_expired(now)
+                self._changed(queue, len(expired))
+                self._dropped += [(request, _too_late(request, now)) for request in expired]
+                soonest_here = queue.earliest_deadline()
+            soonest = min(soonest, soonest_here)
+        self._expiry_ns = soonest
+
+    def _changed(self, queue: BucketQueue, left: int) -> None:
+        """So many requests have left a queue."""
+        queue.variant.version.queued -= left
+        if queue.count:
+            queue.refresh()
+            self._ready_ns = min(self._ready_ns, queue.ready_ns)
+            return
+        del self._queues[queue.variant.id, queue.bucket]
+        if not self._queues:
+            self._ready_ns = self._expiry_ns = NEVER
+
+    def _table(self, key: tuple[int, Bucket]) -> LatencyTable:
+        table = self._tables.get(key)
+        if table is None:
+            table = self._tables[key] = LatencyTable(self._variants[key[0]].max_rows)
+            if len(self._tables) > MAX_TABLES:
+                self._tables.popitem(last=False)
+        else:
+            self._tables.move_to_end(key)
+        return table
+
+
+def _refusal(request: Request, variant: Variant | None, now: int) -> RequestError:
+    if variant is None:
+        return Unavailable("the model was unloaded meanwhile; try again")
+    if request.cancelled:
+        return Cancelled("cancelled before it was queued")
+    return _too_late(request, now)
+
+
+def _too_late(request: Request, now: int) -> DeadlineExceeded:
+    waited_ms = (now - request.submit.arrived_ns) / NS_PER_MS
+    return DeadlineExceeded(
+        f"the deadline passed after {waited_ms:.1f} ms without a free lane; allow more time, "
+        f"or send fewer requests at once"
+    )

@@ -1,0 +1,76 @@
+"""What a worker counts for each version of a model, once for each batch."""
+
+from trtserve import clock
+from trtserve.clock import NS_PER_S
+from trtserve.metrics import BATCH_SIZE_SUMS, Histogram, Labels, Recorder
+from trtserve.worker.lane import LaneResult
+from trtserve.worker.request import Batch
+
+_STAGES = ("stage", "h2d", "compute", "d2h")
+
+_SUMS = (
+    "executed", "inferences", "executions", "queue_ns", "input_ns", "infer_ns", "output_ns",
+)
+"""The part of metrics.VERSION_SUMS that workers count."""
+
+
+class VersionCounts:
+    """Counts of one version; writes straight into the recorder."""
+
+    def __init__(self, recorder: Recorder, model: str, version: int) -> None:
+        self._labels = (model, str(version))
+        self._counters = recorder.counters
+        self._queue = recorder.histogram("queue_duration_seconds", self._labels)
+        self._stages: list[Histogram] = [
+            recorder.histogram(f"{stage}_duration_seconds", self._labels) for stage in _STAGES
+        ]
+        self._rows = recorder.histogram("batch_rows", self._labels)
+        self._requests = recorder.histogram("batch_requests", self._labels)
+        # Keys are made once: making them for each batch took longer than the counting.
+        self._latest = ("version_sums", (*self._labels, "last_inference_ms"))
+        self._sums: list[tuple[str, Labels]] = [
+            ("version_sums", (*self._labels, name)) for name in _SUMS
+        ]
+        self._size_sums: dict[int, list[tuple[str, Labels]]] = {}
+        self._counters.update(dict.fromkeys(self._sums, 0))
+
+    def batch(self, batch: Batch, result: LaneResult) -> None:
+        """A batch succeeded."""
+        queue_ns = 0
+        observe = self._queue.observe
+        for request in batch.requests:
+            waited = batch.started_ns - request.submit.arrived_ns
+            queue_ns += waited
+            observe(waited / NS_PER_S)
+        stage_ns, h2d_ns, infer_ns, output_ns = (
+            result.stage_ns, result.h2d_ns, result.compute_ns, result.d2h_ns
+        )
+        for histogram, duration in zip(
+            self._stages, (stage_ns, h2d_ns, infer_ns, output_ns), strict=True
+        ):
+            histogram.observe(duration / NS_PER_S)
+        requests = len(batch.requests)
+        self._rows.observe(batch.rows)
+        self._requests.observe(requests)
+        input_ns = stage_ns + h2d_ns
+        counters = self._counters
+        for key, value in zip(self._sums, (
+            requests, batch.rows, 1, queue_ns, input_ns * requests, infer_ns * requests,
+            output_ns * requests,
+        ), strict=True):
+            counters[key] += value
+        for key, value in zip(
+            self._size_keys(batch.rows), (1, input_ns, infer_ns, output_ns), strict=True
+        ):
+            counters[key] += value
+        counters[self._latest] = clock.unix_ns() // clock.NS_PER_MS
+
+    def _size_keys(self, rows: int) -> list[tuple[str, Labels]]:
+        keys = self._size_sums.get(rows)
+        if keys is None:
+            keys = [
+                ("batch_size_sums", (*self._labels, str(rows), name)) for name in BATCH_SIZE_SUMS
+            ]
+            self._size_sums[rows] = keys
+            self._counters.update(dict.fromkeys(keys, 0))
+        return keys

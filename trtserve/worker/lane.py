@@ -1,0 +1,89 @@
+"""A lane: one slot of the device's fixed pool, driven by one thread of its own."""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+
+from trtserve.device.interface import Device
+from trtserve.errors import ProtocolError
+from trtserve.worker.job import LaneJob, LaneResult
+from trtserve.worker.output import OutputArena
+from trtserve.worker.runner import BatchRunner
+
+__all__ = ["Lane", "LaneJob", "LaneResult"]
+
+log = logging.getLogger(__name__)
+
+
+class Lane:
+    """Runs one batch at a time in its thread and hands each result to `on_done` from there.
+
+    By the time `on_done` is called the lane takes the next batch, so `on_done` may submit it.
+    Nothing that a batch does ends the thread.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        device: Device,
+        outputs: OutputArena,
+        on_done: Callable[[LaneResult], None],
+    ) -> None:
+        self.index = index
+        self.runner = BatchRunner(index, device, outputs)
+        self._on_done = on_done
+        self._jobs: queue.SimpleQueue[LaneJob | None] = queue.SimpleQueue()
+        self._busy = threading.Lock()
+        self._open = False
+        # A daemon: an engine that never comes back must not keep the process from its end.
+        self._thread = threading.Thread(target=self._work, name=f"lane {index}", daemon=True)
+
+    def start(self) -> None:
+        """Make streams and events, and start the thread. Raises DeviceError."""
+        self.runner.open()
+        self._open = True
+        self._thread.start()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a batch is on the lane."""
+        return self._busy.locked()
+
+    def submit(self, job: LaneJob) -> None:
+        """Run a batch. Its result comes through `on_done`, always.
+
+        Raises ProtocolError if the lane has a batch already or is closed: then there is no
+        result.
+        """
+        if not self._open:
+            raise ProtocolError(f"lane {self.index} is not open; it got batch {job.batch_id}")
+        if not self._busy.acquire(blocking=False):
+            raise ProtocolError(
+                f"lane {self.index} got batch {job.batch_id} while it ran another one"
+            )
+        self._jobs.put(job)
+
+    def close(self) -> None:
+        """Finish the batch that runs, end the thread, give everything back. Twice is harmless."""
+        if not self._open:
+            return
+        self._open = False
+        self._jobs.put(None)
+        self._thread.join()
+        self.runner.close()
+
+    def _work(self) -> None:
+        while True:
+            job = self._jobs.get()
+            if job is None:
+                return
+            result = self.runner.run(job)
+            # No reference stays here while the thread waits: a context may be closed meanwhile.
+            del job
+            self._busy.release()
+            try:
+                self._on_done(result)
+            except Exception:
+                log.exception("lane %d could not hand over a result", self.index)
+            del result

@@ -1,0 +1,95 @@
+"""What the batcher knows of a variant, its version and its model."""
+
+from trtserve.clock import NS_PER_MS, NS_PER_US
+from trtserve.errors import InvalidRequest, Overloaded
+from trtserve.model.spec import QueuePolicy
+
+FIRST_RETRY_MS = 100
+"""The pushback of a full queue before anything was measured."""
+
+MAX_RETRY_MS = 10_000
+"""Longer, a client had better look for another server."""
+
+
+class Share:
+    """What one model has had of the lanes, in nanoseconds of lane time since it last waited."""
+
+    __slots__ = ("versions", "virtual_ns")
+
+    def __init__(self) -> None:
+        self.virtual_ns = 0
+        self.versions = 0
+
+
+class Version:
+    """One version of a model: the scope of the queue limit.
+
+    `request_ns` is the lane time a request takes, averaged; 0: not measured.
+    """
+
+    __slots__ = ("max_queue", "model", "number", "queued", "request_ns", "share", "variants")
+
+    def __init__(self, model: str, number: int, max_queue: int, share: Share) -> None:
+        self.model = model
+        self.number = number
+        self.max_queue = max_queue
+        self.share = share
+        self.queued = 0
+        self.request_ns = 0
+        self.variants = 0
+
+    def served(self, requests: int, service_ns: int) -> None:
+        """Learn from a batch what a request takes."""
+        each = max(1, service_ns // requests)
+        self.request_ns += (each - self.request_ns) // 8 if self.request_ns else each
+
+    def overloaded(self, lanes: int) -> Overloaded:
+        """The error of a full queue. Its pushback is the time in which the queue should drain."""
+        retry_ms = FIRST_RETRY_MS
+        if self.request_ns:
+            drain_ms = self.queued * self.request_ns // (lanes * NS_PER_MS)
+            retry_ms = min(max(1, drain_ms), MAX_RETRY_MS)
+        return Overloaded(
+            f"model '{self.model}' version {self.number} has {self.queued} requests waiting, "
+            f"which is its limit; try again in {retry_ms} ms, or raise its max_queue_size",
+            retry_ms,
+        )
+
+
+class Variant:
+    """One variant and its queue policy, worked out for the hot path.
+
+    `max_rows` is the largest batch, 1 where the variant is not batched (`batched` False: each
+    request is one row). `full_rows` is the largest preferred batch, 0: by measurement.
+    `delay_ns` None: by measurement. Without `priority_levels` all requests have rank 0, as in
+    Triton; with them a request's rank is its level less the default level, so that models with
+    different scales, or none, meet at their defaults. `alone`: a batch is one request.
+    """
+
+    __slots__ = (
+        "alone", "batched", "default_level", "delay_ns", "full_rows", "id", "levels", "max_rows",
+        "version",
+    )
+
+    def __init__(self, ident: int, version: Version, max_batch: int, policy: QueuePolicy) -> None:
+        self.id = ident
+        self.version = version
+        self.alone = False
+        self.batched = max_batch > 0
+        self.max_rows = max_batch or 1
+        self.full_rows = min(max(policy.preferred_batch_sizes, default=0), self.max_rows)
+        delay = policy.max_delay_us
+        self.delay_ns = None if delay is None else delay * NS_PER_US
+        self.levels = policy.priority_levels
+        self.default_level = policy.default_priority or (self.levels + 1) // 2
+
+    def rank(self, priority: int) -> int:
+        """The rank of a request's priority; 0 for a level that the model does not have."""
+        return priority - self.default_level if 0 < priority <= self.levels else 0
+
+    def misfit(self, rows: int) -> InvalidRequest:
+        """The error of a request whose rows never fit."""
+        return InvalidRequest(
+            f"the request has {rows} rows; model '{self.version.model}' version "
+            f"{self.version.number} takes 1 to {self.max_rows} in one request"
+        )
