@@ -1,0 +1,1 @@
+"""gRPC: codec, admission, dispatch, services. Imports grpc; knows nothing of devices."""
