@@ -1,0 +1,1 @@
+"""Keeps the other processes alive; serves metrics, probes and the status page."""
