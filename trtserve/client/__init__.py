@@ -1,0 +1,39 @@
+"""A small typed client, sync and asyncio: NumPy in, NumPy out."""
+
+from trtserve.client.aio import AsyncClient
+from trtserve.client.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    InferenceError,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    Overloaded,
+    PermissionDenied,
+    Unauthenticated,
+    Unavailable,
+    Unimplemented,
+)
+from trtserve.client.sync import Client
+from trtserve.client.values import Item, ModelInfo, ModelStatus, Result, TensorInfo
+
+__all__ = [
+    "Client",
+    "AsyncClient",
+    "Item",
+    "Result",
+    "ModelInfo",
+    "ModelStatus",
+    "TensorInfo",
+    "InferenceError",
+    "InvalidArgument",
+    "NotFound",
+    "Unimplemented",
+    "PermissionDenied",
+    "Unauthenticated",
+    "Overloaded",
+    "Unavailable",
+    "DeadlineExceeded",
+    "Cancelled",
+    "Internal",
+]
