@@ -1,0 +1,5 @@
+"""`python -m trtserve` is the command `trtserve`."""
+
+from trtserve.cli.main import main
+
+main()

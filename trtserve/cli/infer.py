@@ -1,0 +1,126 @@
+"""`trtserve infer`: one request to a running daemon, from files or made-up arrays."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trtserve.cli.connection import DEFAULT_ADDRESS, Address, Json, connect
+from trtserve.cli.output import print_json, print_line, print_table
+from trtserve.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from trtserve.cli.tensor_file import Array, Source
+    from trtserve.client import ModelInfo, Result
+
+
+def infer(
+    model: Annotated[str, typer.Argument(help="The model's name.", show_default=False)],
+    inputs: Annotated[list[str], typer.Option(
+        "--input", help="NAME=@FILE.npy, or NAME=zeros:1x3x224x224 or NAME=random:1x3x224x224 "
+        "in the model's own datatype. Once for each input.", show_default=False,
+    )],
+    outputs: Annotated[list[str] | None, typer.Option(
+        "--output", help="An output that is wanted, as often as needed; all if never given.",
+    )] = None,
+    output_dir: Annotated[Path | None, typer.Option(
+        help="Write each output here as NAME.npy.")] = None,
+    version: Annotated[str, typer.Option(
+        help="The model's version; the server's choice if not given.")] = "",
+    deadline: Annotated[float | None, typer.Option(help="Seconds to wait.", min=0)] = None,
+    receipt: Annotated[bool, typer.Option(
+        "--receipt", help="Ask how the request went: queue and stage times, batch, lane.",
+    )] = False,
+    address: Address = DEFAULT_ADDRESS,
+    json: Json = False,
+) -> None:
+    """Send one request and describe the outputs."""
+    # Here and not above: see connect().
+    from trtserve.cli.tensor_file import parse_source, save_array
+
+    sources = [parse_source(text) for text in inputs]
+    with connect(address) as client:
+        info = client.metadata(model, version, deadline=deadline)
+        result = client.infer(
+            model, _arrays(sources, info), outputs=outputs or (), version=version,
+            receipt=receipt, deadline=deadline,
+        )
+    files = {}
+    if output_dir is not None:
+        for name, array in result.items():
+            files[name] = str(save_array(output_dir, name, array))
+    if json:
+        print_json(_description(result, files))
+    else:
+        _print(result, files)
+
+
+def _arrays(sources: Sequence["Source"], info: "ModelInfo") -> dict[str, "Array"]:
+    """Raises ConfigurationError for an input that the model lacks."""
+    from trtserve.cli.tensor_file import make_array
+
+    datatypes = {tensor.name: tensor.datatype for tensor in info.inputs}
+    arrays = {}
+    for source in sources:
+        if source.name not in datatypes:
+            raise ConfigurationError(
+                f"{info.name} has no input '{source.name}'", where="--input",
+                cure=f"It has {', '.join(map(str, info.inputs))}",
+            )
+        if source.name in arrays:
+            raise ConfigurationError(
+                f"'{source.name}' is given twice", where="--input", cure="Give each input once"
+            )
+        arrays[source.name] = make_array(source, datatypes[source.name])
+    return arrays
+
+
+def _description(result: "Result", files: dict[str, str]) -> dict[str, Any]:
+    outputs = []
+    for name, array in result.items():
+        outputs.append({
+            "name": name, "datatype": _datatype(array), "shape": array.shape,
+            **_statistics(array),
+        })
+        if name in files:
+            outputs[-1]["file"] = files[name]
+    return {
+        "model": result.model, "version": result.version, "outputs": outputs,
+        "receipt": result.receipt,
+    }
+
+
+def _print(result: "Result", files: dict[str, str]) -> None:
+    rows = []
+    for name, array in result.items():
+        numbers = [f"{value:.6g}" for value in _statistics(array).values()]
+        rows.append((name, _datatype(array), list(array.shape), *(numbers or ["-"] * 3)))
+    print_table(
+        ("output", "datatype", "shape", "min", "max", "mean"), rows,
+        title=f"{result.model} version {result.version}",
+    )
+    if result.receipt is not None:
+        print_line()
+        print_table(("receipt", ""), result.receipt.items())
+    for path in files.values():
+        print_line(f"wrote {path}")
+
+
+def _datatype(array: "Array") -> str:
+    from trtserve.model.tensor import datatype_of
+
+    return datatype_of(array)
+
+
+def _statistics(array: "Array") -> dict[str, float]:
+    """Min, max and mean; nothing for strings and empty arrays."""
+    if array.dtype == object or not array.size:
+        return {}
+    import numpy as np
+
+    numbers = array.astype(float)
+    with np.errstate(all="ignore"):  # infinities have a mean too: nan
+        return {
+            "min": float(numbers.min()), "max": float(numbers.max()), "mean": float(numbers.mean())
+        }

@@ -1,0 +1,28 @@
+"""The command `trtserve`: one subcommand for each file of this folder."""
+
+import sys
+
+import typer
+
+from trtserve.cli import check, infer, models, output, serve, version
+from trtserve.errors import OperatorError, RequestError
+
+app = typer.Typer(
+    name="trtserve",
+    help="A gRPC multi-model serving daemon.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _command in (serve.serve, check.check, models.models, infer.infer, version.version):
+    app.command()(_command)
+
+
+def main() -> None:
+    """Run the command line. Errors that have a cause and a cure are shown without a traceback."""
+    try:
+        app()
+    except (OperatorError, RequestError) as error:
+        output.print_error(error)
+        sys.exit(1)

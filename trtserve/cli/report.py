@@ -1,0 +1,74 @@
+"""The start-up report: what the daemon serves, and where."""
+
+from collections.abc import Sequence
+
+from trtserve.cli import output
+from trtserve.config import Settings
+from trtserve.ipc.message import ModelUpdate
+from trtserve.model.spec import VariantSpec
+from trtserve.supervisor.snapshot import Snapshot
+
+
+def report(settings: Settings, snapshot: Snapshot) -> None:
+    """Print it to standard output."""
+    output.print_line(f"Models in {settings.repository}")
+    output.print_table(
+        ("model", "version", "state", "loaded in", "batch", "variant: shapes it takes"),
+        [row for update in snapshot.models for row in _rows(update)],
+    )
+    if not snapshot.models:
+        output.print_line("  none")
+    broken = [update for update in snapshot.models if update.state != "READY"]
+    for update in broken:
+        output.print_line(
+            f"model {update.model} version {update.version} does not serve: {update.full_reason}"
+        )
+    for update in snapshot.models:
+        for warning in update.warnings:
+            output.print_line(f"warning: {update.model} version {update.version}: {warning}")
+    output.print_line()
+    output.print_table(("process", "pid"), [
+        (process.name, process.pid or "") for process in snapshot.processes
+    ])
+    output.print_line()
+    output.print_line(_lanes(snapshot))
+    addresses = snapshot.addresses
+    unix = f" and unix:{addresses.socket}" if addresses.socket is not None else ""
+    output.print_line(f"gRPC    {addresses.grpc}{unix}")
+    output.print_line(f"HTTP    http://{addresses.http}/  (/metrics /livez /readyz)")
+    if snapshot.ready:
+        output.print_line("Ready.")
+    else:
+        output.print_line(
+            f"Serving, but not ready: {len(broken)} of {len(snapshot.models)} models do not serve."
+            if broken else f"Serving, but not ready: {'; '.join(snapshot.not_ready)}."
+        )
+
+
+def _rows(update: ModelUpdate) -> list[Sequence[str]]:
+    """One line for each variant; the first one carries what is the version's."""
+    first = (update.model, str(update.version), update.state.lower(),
+             f"{update.load_seconds:.2f} s")
+    if update.spec is None:
+        return [(*first, "", "")]
+    return [
+        (*(first if index == 0 else ("", "", "", "")), str(variant.max_batch or "none"),
+         _shapes(variant))
+        for index, variant in enumerate(update.spec.variants)
+    ]
+
+
+def _shapes(variant: VariantSpec) -> str:
+    """`name: x FP32[1..8, 3, 1..]`; where the first dimension is a batch it is shown too."""
+    return f"{variant.name}: " + ", ".join(
+        f"{tensor.name} {tensor.datatype}{shapes}"
+        for tensor, shapes in zip(variant.inputs, variant.ranges, strict=True)
+    )
+
+
+def _lanes(snapshot: Snapshot) -> str:
+    lanes = [
+        f"{sample.value:g} on {sample.labels[0]}"
+        for sample in snapshot.statistics.gauges if sample.name == "lanes"
+    ]
+    return f"lanes   {', '.join(lanes) or 'not known yet'}"
