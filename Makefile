@@ -1,0 +1,47 @@
+# `make demo` and `make test` do all their own set-up, in .venv, and can be run again.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+OCR := rapidocr-onnxruntime>=1.4,<2
+
+.PHONY: help demo test test-slow check bench proto clean
+
+help:  ## Show the targets.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
+
+# The OCR package is wanted for its models only: without its dependencies nothing needs a screen
+# or a C++ library.
+$(READY): pyproject.toml Makefile
+	@echo "Setting up $(VENV) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,test]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps '$(OCR)'
+	@touch $(READY)
+
+# promtool and prometheus check the metrics. Where they can not be had, their tests say so.
+$(VENV)/tools: $(READY)
+	@sh tools/get_prometheus.sh $(VENV)/tools
+
+demo: $(READY)  ## Serve three OCR models and read text from images of many sizes.
+	@$(BIN)/python -m examples.ocr.demo
+
+test: $(READY) $(VENV)/tools  ## Run the tests.
+	@PATH="$(CURDIR)/$(VENV)/tools:$$PATH" $(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-slow: $(READY) $(VENV)/tools  ## Run the tests that take long.
+	@PATH="$(CURDIR)/$(VENV)/tools:$$PATH" $(BIN)/python -m pytest -m "slow and not gpu"
+
+check: $(READY)  ## Types and style.
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+bench: $(READY)  ## Measure against a bare gRPC echo (see docs/benchmarks.md).
+	@$(BIN)/python -m benchmarks.serving
+
+proto: $(READY)  ## Make trtserve/proto again from protos/.
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[proto]'
+	@$(BIN)/python tools/make_proto.py
+
+clean:  ## Remove what the targets made.
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
