@@ -6,7 +6,7 @@ import msgspec
 
 from tests.supervisor.snapshots import NASTY, snapshot
 from trtserve.cli import output
-from trtserve.cli.report import report
+from trtserve.cli.report import report, report_json
 from trtserve.config import Settings
 from trtserve.errors import InvalidRequest, OperatorError
 
@@ -52,3 +52,17 @@ def test_errors_name_the_cause_and_the_cure(capsys):
     assert capsys.readouterr().err.splitlines() == [
         "error: there: it is [wrong]", "cure:  Mend it", "error: no such input",
     ]
+
+
+def test_the_same_as_json(capsys):
+    report_json(Settings(repository="/models"), snapshot())
+    found = json.loads(capsys.readouterr().out)
+    assert found["repository"] == "/models"
+    assert found["addresses"]["grpc"] == snapshot().addresses.grpc
+    assert [model["name"] for model in found["models"]] == [
+        update.model for update in snapshot().models
+    ]
+    assert found["ready"] is snapshot().ready
+    served = [model for model in found["models"] if model["state"] == "READY"]
+    assert all(model["variants"] for model in served)
+    assert all(model["reason"] for model in found["models"] if model not in served)

@@ -53,7 +53,7 @@ def test_every_setting_has_a_variable_and_help():
         option = parameters[name].annotation.__metadata__[0]
         assert option.envvar == f"TRTSERVE_{name.upper()}"
         assert option.help.endswith(".")
-    assert set(parameters) == {*NAMES, "repository", "context", "config"}
+    assert set(parameters) == {*NAMES, "repository", "context", "config", "json"}
 
 
 @pytest.mark.parametrize("name", NAMES)

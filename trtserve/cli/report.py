@@ -45,6 +45,33 @@ def report(settings: Settings, snapshot: Snapshot) -> None:
         )
 
 
+def report_json(settings: Settings, snapshot: Snapshot) -> None:
+    """Print the same as JSON."""
+    output.print_json({
+        "repository": settings.repository,
+        "models": [
+            {
+                "name": update.model,
+                "version": update.version,
+                "state": update.state,
+                "reason": update.full_reason,
+                "warnings": update.warnings,
+                "load_seconds": update.load_seconds,
+                "variants": update.spec.variants if update.spec is not None else (),
+            }
+            for update in snapshot.models
+        ],
+        "processes": {process.name: process.pid for process in snapshot.processes},
+        "lanes": {
+            sample.labels[0]: int(sample.value)
+            for sample in snapshot.statistics.gauges if sample.name == "lanes"
+        },
+        "addresses": snapshot.addresses,
+        "ready": snapshot.ready,
+        "not_ready": snapshot.not_ready,
+    })
+
+
 def _rows(update: ModelUpdate) -> list[Sequence[str]]:
     """One line for each variant; the first one carries what is the version's."""
     first = (update.model, str(update.version), update.state.lower(),

@@ -7,7 +7,7 @@ import msgspec
 import typer
 
 from trtserve.cli import settings_file
-from trtserve.cli.report import report
+from trtserve.cli.report import report, report_json
 from trtserve.config import Settings
 from trtserve.supervisor.run import run
 
@@ -81,6 +81,8 @@ def serve(
         "log_format", "Log lines on standard error: console or json.")] = _DEFAULTS.log_format,
     log_level: Annotated[str, _flag(
         "log_level", "debug, info, warning or error.")] = _DEFAULTS.log_level,
+    json: Annotated[bool, typer.Option(
+        "--json", help="Print the start-up report as JSON.")] = False,
 ) -> None:
     """Serve a model repository over gRPC until a signal says stop.
 
@@ -88,7 +90,7 @@ def serve(
     0. A second signal hurries. Each setting comes from its flag, else its environment variable,
     else the --config file, else its default.
     """
-    run(settings(context), report)
+    run(settings(context), report_json if json else report)
 
 
 def settings(context: typer.Context) -> Settings:
