@@ -104,7 +104,10 @@ def test_what_is_in_flight_finishes(start, tmp_path):
         daemon.until(lambda: daemon.get("/readyz")[0] == 503, "not ready")
         for future in futures:
             assert calls.floats(future.result()).max() == 1
-        assert [calls.floats(answer.infer_response).max() for answer in answers] == [1, 1]
+        streamed = [calls.floats(next(answers).infer_response).max() for _ in range(2)]
+        assert streamed == [1, 1]
+        # UNAVAILABLE: the daemon began to stop before it had read that no more requests come.
+        assert answers.code() in (grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE)
     assert daemon.end() == 0
     assert_nothing_is_left(daemon, pids)
 
