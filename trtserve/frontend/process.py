@@ -47,8 +47,15 @@ _HEALTH_NAMES = ("", inference_service.SERVICE, batch_service.SERVICE)
 def main(control: Channel, start: m.Start) -> int:
     """Run until the supervisor says Stop or dies. Returns the exit status."""
     settings = msgspec.json.decode(start.settings, type=Settings)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_tells_more_than_that_a_call_is_over)
     status: int = uvloop.run(FrontEnd(control, start, settings).run())
     return status
+
+
+def _tells_more_than_that_a_call_is_over(record: logging.LogRecord) -> bool:
+    """Drops what gRPC logs, with a traceback, where a call ended (its deadline, its client) in
+    the moment that it was answered: nobody waits for that answer, and nothing is wrong."""
+    return not str(record.msg).startswith("ExecuteBatchError raised in core")
 
 
 class FrontEnd:
