@@ -67,3 +67,16 @@ def test_not_a_number_equals_itself_and_sizes_must_agree():
     other = np.array([np.nan, 1.0001], np.float32).tobytes()
     assert close("FP32", nan, other)
     assert not close("FP32", nan, nan[:4])
+
+
+def test_a_request_may_want_fewer_outputs_than_its_batch_mates():
+    tensors = tuple(TensorSpec(name, "FP32", (-1, 1)) for name in ("y", "z"))
+    two = VariantSpec("m", tensors[:1], tensors, (ShapeRange((1, 1), (-1, 1)),), 8)
+    data = memoryview(np.array([1, 2, 3, 4], np.float32).tobytes())
+    together = (OutputBlock(0, (1,), 0, (4, 4)), OutputBlock(1, (1,), 8, (4, 4)))
+    trial = Trial(two, together, data)
+    trial.compare(1, (OutputBlock(1, (1,), 12, (4,)),), data)  # wants z only
+    trial.compare(0, (OutputBlock(0, (1,), 0, (4,)), OutputBlock(1, (1,), 8, (4,))), data)
+    assert trial.passed
+    trial.compare(1, (OutputBlock(1, (1,), 8, (4,)),), data)
+    assert not trial.passed
