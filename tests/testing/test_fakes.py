@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 
@@ -57,6 +59,7 @@ def test_copies_move_bytes_and_take_their_time():
     stream.record(after)
     assert (target == source).all()
     assert after.elapsed_ns(before) == 120
+    assert device.copies == [((target.ctypes.data, source.ctypes.data, 2048),)]
 
 
 def test_the_nth_call_fails_once():
@@ -70,6 +73,59 @@ def test_the_nth_call_fails_once():
     stream.copy([])
 
 
+def test_calls_of_several_threads_are_all_counted():
+    device = FakeDevice(FakeClock())
+    lost = DeviceError("lost")
+    device.fail("copy", 2000, lost)
+    raised: list[DeviceError] = []
+
+    def copy() -> None:
+        stream = device.create_stream()
+        for _ in range(500):
+            try:
+                stream.copy([])
+            except DeviceError as error:
+                raised.append(error)
+
+    threads = [threading.Thread(target=copy) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert raised == [lost]
+
+
+def test_memory_is_counted_until_it_is_closed():
+    device = FakeDevice(FakeClock())
+    there, here = device.allocate(100), device.allocate_staging(30)
+    assert (device.allocated_bytes, device.staging_bytes) == (100, 30)
+    assert device.memory() is None
+    for buffer in (there, here, there):
+        buffer.close()
+    assert (device.allocated_bytes, device.staging_bytes) == (0, 0)
+
+
+def test_memory_runs_out():
+    device = FakeDevice(FakeClock())
+    device.total_bytes = 100
+    kept = device.allocate(60)
+    assert device.memory() == (40, 100)
+    with pytest.raises(DeviceError, match="50 bytes are needed and 40 free") as caught:
+        device.allocate(50)
+    assert not caught.value.sticky
+    kept.close()
+    assert device.allocate(100).size == 100
+
+
+def test_a_stream_knows_its_threads():
+    device = FakeDevice(FakeClock())
+    stream = device.create_stream()
+    thread = threading.Thread(target=stream.synchronize, name="another")
+    thread.start()
+    thread.join()
+    assert stream.threads == {threading.current_thread().name, "another"}
+
+
 def test_regions_are_attached_and_detached():
     device: Device = FakeDevice(FakeClock())
     device.attach(4096, 100)
@@ -81,9 +137,9 @@ def test_regions_are_attached_and_detached():
 def test_an_engine_computes_in_place_or_places_its_outputs():
     device = FakeDevice(FakeClock())
     engine: Engine = FakeEngine(script=FakeScript(doubling, service_ns=lambda rows: 7 * rows))
-    context = engine.create_context(0)
-    x, y = np.ones((3, 4), np.float32), np.zeros((3, 4), np.float32)
     stream = device.create_stream()
+    context = engine.create_context(0, stream)
+    x, y = np.ones((3, 4), np.float32), np.zeros((3, 4), np.float32)
     assert context.output_shapes([(3, 4)]) == [(3, 4)]
     assert list(context.enqueue(stream, [memory_of(x)], [memory_of(y)])) == [memory_of(y)]
     assert (y == 2).all()
@@ -101,8 +157,8 @@ def test_an_engine_computes_in_place_or_places_its_outputs():
 
 def test_a_scripted_run_fails():
     engine = FakeEngine(script=FakeScript(failures={2: ExecutionFailed("scripted")}))
-    context = engine.create_context(0)
     stream = FakeDevice(FakeClock()).create_stream()
+    context = engine.create_context(0, stream)
     x = np.ones((1, 4), np.float32)
     context.enqueue(stream, [memory_of(x)], [None])
     with pytest.raises(ExecutionFailed, match="scripted"):
@@ -110,11 +166,74 @@ def test_a_scripted_run_fails():
     context.enqueue(stream, [memory_of(x)], [None])
 
 
+def test_a_context_that_can_not_be_made():
+    lost = DeviceError("lost", sticky=True)
+    engine = FakeEngine(script=FakeScript(context_failures={2: lost}))
+    stream = FakeDevice(FakeClock()).create_stream()
+    engine.create_context(0, stream)
+    with pytest.raises(DeviceError) as caught:
+        engine.create_context(0, stream)
+    assert caught.value is lost
+    assert len(engine.contexts) == 1
+
+
+def test_a_context_knows_its_shape_its_stream_and_its_threads():
+    device = FakeDevice(FakeClock())
+    made_for, other = device.create_stream(), device.create_stream()
+    context = FakeEngine().create_context(0, made_for, [(2, 4)])
+    x = np.ones((2, 4), np.float32)
+    context.enqueue(other, [memory_of(x)], [None])
+    with pytest.raises(AssertionError, match="was given"):
+        context.enqueue(made_for, [memory_of(x[:1])], [None])
+    thread = threading.Thread(target=context.close, name="another")
+    thread.start()
+    thread.join()
+    assert context.streams == {made_for.handle, other.handle}
+    assert context.threads == {threading.current_thread().name, "another"}
+
+
+def test_a_captured_context_wants_its_places_until_it_is_released():
+    script = FakeScript(doubling, capture=lambda arrays: [-arrays[0]])
+    stream = FakeDevice(FakeClock()).create_stream()
+    x, y = np.ones((2, 4), np.float32), np.zeros((2, 4), np.float32)
+    with pytest.raises(AssertionError, match="made for their shapes"):
+        FakeEngine(script=script).create_context(0, stream).capture(
+            stream, [memory_of(x)], [memory_of(y)]
+        )
+    context = FakeEngine(script=script).create_context(0, stream, [(2, 4)])
+    context.capture(stream, [memory_of(x)], [memory_of(y)])
+    context.enqueue(stream, [memory_of(x)], [memory_of(y)])
+    assert (y == -1).all()  # what the script's graph computes
+    elsewhere = y.copy()
+    with pytest.raises(AssertionError, match="moved"):
+        context.enqueue(stream, [memory_of(x)], [memory_of(elsewhere)])
+    context.release_graph()
+    context.enqueue(stream, [memory_of(x)], [memory_of(elsewhere)])
+    assert (elsewhere == 2).all()
+
+
+def test_a_capture_that_fails():
+    script = FakeScript(capture=ExecutionFailed("scripted"))
+    stream = FakeDevice(FakeClock()).create_stream()
+    context = FakeEngine(script=script).create_context(0, stream, [(2, 4)])
+    x = np.ones((2, 4), np.float32)
+    with pytest.raises(ExecutionFailed, match="scripted"):
+        context.capture(stream, [memory_of(x)], [memory_of(x.copy())])
+    context.enqueue(stream, [memory_of(x)], [None])  # wherever it likes
+
+
 def test_an_unbatched_variant():
     variant = fake_variant(row=(2, 3), max_batch=0)
     assert variant.max_batch == 0
     assert variant.ranges[0].takes((2, 3))
     assert not variant.ranges[0].takes((1, 2, 3))
+
+
+def test_a_variant_may_leave_sizes_to_the_request():
+    (shapes,) = fake_variant(row=(3, -1)).ranges
+    assert shapes.takes((8, 3, 5))
+    assert shapes.takes((1, 3, 500))
+    assert not shapes.takes((1, 4, 5))
 
 
 def test_a_runtime_hands_out_engines_by_file_name():

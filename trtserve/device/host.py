@@ -9,12 +9,18 @@ import os
 from collections.abc import Sequence
 
 from trtserve.clock import now_ns
-from trtserve.device.interface import Copy, Event
+from trtserve.device.interface import Copy, Event, Graph
 from trtserve.errors import DeviceError
 
 HELD_COPY_BYTES = 32 * 1024
 """Copies up to this size keep Python's lock: they take a few microseconds, while a thread that
 gives the lock up may wait for a whole switch interval to get it back."""
+
+GROWTH_BYTES = 1 << 36
+"""Addresses that are kept free for a buffer to grow: 64 GiB, which no lane of a CPU comes to."""
+
+_MAP_NORESERVE = 0x4000
+"""Linux's number for not counting pages before they are touched. Python names it from 3.13 on."""
 
 _ARGUMENTS = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 
@@ -26,6 +32,14 @@ for _function in (_copy_held, _copy_free):
     _function.restype = None
 
 
+def copy_host(target: int, source: int, size: int) -> None:
+    """Copy bytes in host memory."""
+    if size <= HELD_COPY_BYTES:
+        _copy_held(target, source, size)
+    else:
+        _copy_free(target, source, size)
+
+
 class HostBuffer:
     """Anonymous pages, which take memory once they are touched. Zeros at first."""
 
@@ -33,6 +47,26 @@ class HostBuffer:
         self.size = size
         self._map = mmap.mmap(-1, max(size, 1))
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
+
+    def close(self) -> None:
+        """Give the pages back. Twice is harmless."""
+        self._map.close()
+
+
+class HostGrowingBuffer:
+    """Anonymous pages too. All addresses are taken at once, which costs no memory."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+        self._map = mmap.mmap(-1, GROWTH_BYTES, flags)
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
+
+    def grow(self, size: int) -> None:
+        """Have at least so many bytes. Raises DeviceError where the addresses end."""
+        if size > GROWTH_BYTES:
+            raise DeviceError(f"a buffer can grow to {GROWTH_BYTES:,} bytes, not to {size:,}")
+        self.size = max(self.size, size)
 
     def close(self) -> None:
         """Give the pages back. Twice is harmless."""
@@ -75,13 +109,18 @@ class HostStream:
     def copy(self, copies: Sequence[Copy]) -> None:
         """Copy now."""
         for target, source, size in copies:
-            if size <= HELD_COPY_BYTES:
-                _copy_held(target, source, size)
-            else:
-                _copy_free(target, source, size)
+            copy_host(target, source, size)
 
     def synchronize(self) -> None:
         """Nothing: all work has run."""
+
+    def begin_capture(self) -> None:
+        """Raises DeviceError."""
+        raise DeviceError("a host stream runs at once: it has no graphs")
+
+    def end_capture(self) -> Graph:
+        """Raises DeviceError."""
+        raise DeviceError("a host stream has recorded nothing")
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -91,10 +130,19 @@ class HostDevice:
     """The CPU. `lanes`: what the operator asked for; 0 lets the device choose."""
 
     name = "cpu"
+    product = ""
+    compute_capability = ""
     unified = True
+    gather_bytes = 0
 
     def __init__(self, lanes: int = 0) -> None:
         self.default_lanes = lanes or choose_lanes(len(os.sched_getaffinity(0)))
+
+    def enter_thread(self) -> None:
+        """Nothing: every thread is on the CPU."""
+
+    def memory(self) -> None:
+        """The operating system hands out memory: nobody counts it here."""
 
     def attach(self, address: int, size: int) -> None:
         """Nothing: engines reach every address."""
@@ -106,12 +154,16 @@ class HostDevice:
         """Plain memory."""
         return HostBuffer(size)
 
+    def allocate_growing(self) -> HostGrowingBuffer:
+        """Plain memory that grows."""
+        return HostGrowingBuffer()
+
     def allocate_staging(self, size: int) -> HostBuffer:
         """Plain memory too."""
         return HostBuffer(size)
 
-    def create_stream(self) -> HostStream:
-        """A stream that runs at once."""
+    def create_stream(self, priority: int = 0) -> HostStream:
+        """A stream that runs at once, whatever its priority."""
         return HostStream()
 
     def create_event(self) -> HostEvent:

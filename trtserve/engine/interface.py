@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from trtserve.device.interface import Device, Stream
+from trtserve.engine.scratch import Scratch
 from trtserve.model.spec import VariantSpec
 from trtserve.model.tensor import Shape
 
@@ -47,6 +48,19 @@ class Context(Protocol):
         failed, and DeviceError when the device did.
         """
 
+    def capture(
+        self, stream: Stream, inputs: Sequence[TensorMemory], outputs: Sequence[TensorMemory]
+    ) -> None:
+        """Record one run as a graph. From now on `enqueue` replays it, and has to be given these
+        very places. Only for contexts that were made for their shapes.
+
+        Raises ExecutionFailed where the engine can not be captured; the context is then as it
+        was before.
+        """
+
+    def release_graph(self) -> None:
+        """Forget the captured graph: runs are queued one by one again."""
+
     def close(self) -> None:
         """Give it back. Twice is harmless."""
 
@@ -63,8 +77,26 @@ class Engine(Protocol):
         """One for each optimization profile, as the file declares them: `max_batch` is 1 or more
         where dimension 0 can be a batch, as far as the engine can tell, else 0."""
 
-    def create_context(self, variant: int) -> Context:
-        """A context for the variant of that index."""
+    @property
+    def pins(self) -> bool:
+        """Whether contexts made for one shape only are worth their memory, because a change of
+        shape costs much: batches are then padded to the sizes that there are contexts for."""
+
+    @property
+    def captures(self) -> bool:
+        """Whether contexts made for their shapes may be captured in graphs."""
+
+    def create_context(
+        self, variant: int, stream: Stream, shapes: Sequence[Shape] | None = None,
+        scratch: Scratch | None = None,
+    ) -> Context:
+        """A context for the variant of that index, which runs on that stream only.
+
+        With `shapes`, the inputs' whole shapes, it is made for these alone. It is made, used and
+        closed in the thread of the lane that owns the stream. `scratch` is that lane's; engines
+        that can not share it, or are not given it, have memory of their own. Raises
+        ModelLoadError, with the bytes needed and free where memory is short.
+        """
 
     def close(self) -> None:
         """Free the weights. All contexts are closed before. Twice is harmless."""

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,8 +12,9 @@ import numpy as np
 from trtserve.device.host import HostBuffer
 from trtserve.device.interface import Device, Stream
 from trtserve.engine.interface import TensorMemory
+from trtserve.engine.scratch import Scratch
 from trtserve.errors import ModelLoadError
-from trtserve.model.spec import ShapeRange, TensorSpec, VariantSpec
+from trtserve.model.spec import ANY, ShapeRange, TensorSpec, VariantSpec
 from trtserve.model.tensor import Shape, decode, encode
 from trtserve.testing.device import FakeStream
 
@@ -32,10 +34,11 @@ def doubling(arrays: Arrays) -> Arrays:
 def fake_variant(
     name: str = "fake", *, row: Shape = (4,), max_batch: int = 8, datatype: str = "FP32"
 ) -> VariantSpec:
-    """A variant with one input `x` and one output `y` of one row's shape `row`; batched unless
-    `max_batch` is 0."""
-    shape = (-1, *row) if max_batch else row
-    shapes = ShapeRange((1, *row), (max_batch, *row)) if max_batch else ShapeRange(row, row)
+    """A variant with one input `x` and one output `y` of one row's shape `row`, where ANY leaves
+    a size to the request; batched unless `max_batch` is 0."""
+    shape = (ANY, *row) if max_batch else row
+    low = tuple(1 if size == ANY else size for size in row)
+    shapes = ShapeRange((1, *low), (max_batch, *row)) if max_batch else ShapeRange(low, row)
     return VariantSpec(
         name, (TensorSpec("x", datatype, shape),), (TensorSpec("y", datatype, shape),),
         (shapes,), max_batch,
@@ -47,14 +50,23 @@ class FakeScript:
     """How an engine behaves.
 
     `service_ns` gives a run's time for its rows (dimension 0 of the first input); it passes on a
-    FakeStream. `failures` maps the nth run (from 1, over all contexts) to what it raises.
+    FakeStream. `failures` maps the nth run (from 1, over all contexts) to what it raises,
+    `context_failures` the nth context made.
     `shapes_known`: whether outputs can be placed before the run, by their inputs' shapes.
+    `pins` and `captures` are what the engine says of itself; `capture` is what capturing raises,
+    or, given a function, what replays compute. Each context holds `scratch_bytes` of its lane's
+    scratch memory.
     """
 
     compute: Callable[[Arrays], Arrays] = identity
     service_ns: Callable[[int], int] = lambda rows: 1_000_000
     failures: Mapping[int, Exception] = field(default_factory=dict)
     shapes_known: bool = True
+    pins: bool = False
+    captures: bool = False
+    capture: Exception | Callable[[Arrays], Arrays] | None = None
+    context_failures: Mapping[int, Exception] = field(default_factory=dict)
+    scratch_bytes: int = 0
 
 
 class FakeEngine:
@@ -69,10 +81,29 @@ class FakeEngine:
         self.contexts: list[FakeContext] = []
         self.closed = False
 
-    def create_context(self, variant: int) -> "FakeContext":
-        """A context for the variant of that index."""
-        self.contexts.append(FakeContext(self, self.variants[variant]))
-        return self.contexts[-1]
+    @property
+    def pins(self) -> bool:
+        """As scripted."""
+        return self.script.pins
+
+    @property
+    def captures(self) -> bool:
+        """As scripted."""
+        return self.script.captures
+
+    def create_context(
+        self, variant: int, stream: Stream, shapes: Sequence[Shape] | None = None,
+        scratch: Scratch | None = None,
+    ) -> "FakeContext":
+        """A context for the variant of that index. Raises what the script has for the nth."""
+        failure = self.script.context_failures.get(len(self.contexts) + 1)
+        if failure is not None:
+            raise failure
+        context = FakeContext(self, self.variants[variant], stream, shapes)
+        if scratch is not None and self.script.scratch_bytes:
+            context.hold(scratch, self.script.scratch_bytes)
+        self.contexts.append(context)
+        return context
 
     def close(self) -> None:
         """Twice is harmless. Raises AssertionError while a context is open."""
@@ -83,11 +114,28 @@ class FakeEngine:
 class FakeContext:
     """Runs one variant."""
 
-    def __init__(self, engine: FakeEngine, variant: VariantSpec) -> None:
+    def __init__(
+        self, engine: FakeEngine, variant: VariantSpec, stream: Stream,
+        shapes: Sequence[Shape] | None,
+    ) -> None:
         self._engine = engine
         self._variant = variant
         self._kept: list[HostBuffer] = []
+        self.shapes = None if shapes is None else tuple(shapes)
+        self.places: tuple[TensorMemory, ...] | None = None
+        """Where a captured run reads and writes."""
+        self.threads: set[str] = set()
+        """The names of all threads that made, used or closed it."""
+        self.streams: set[int] = set()
+        """The handles of all streams that it was made for and ran on."""
         self.closed = False
+        self._scratch: tuple[Scratch, int] | None = None
+        self._used(stream)
+
+    def hold(self, scratch: Scratch, size: int) -> None:
+        """Hold scratch memory until it is closed."""
+        scratch.hold(size)
+        self._scratch = scratch, size
 
     def output_shapes(self, inputs: Sequence[Shape]) -> list[Shape | None]:
         """Each output has the shape of the input with its index, or of the last one."""
@@ -105,6 +153,10 @@ class FakeContext:
     ) -> list[TensorMemory]:
         """Compute now; the script's time passes on the stream."""
         engine, script = self._engine, self._engine.script
+        self._used(stream)
+        shapes = tuple(memory.shape for memory in inputs)
+        assert self.shapes in (None, shapes), f"a context for {self.shapes} was given {shapes}"
+        assert self.places is None or self.places == (*inputs, *outputs), "a graph's places moved"
         engine.runs += 1
         if engine.runs in script.failures:
             raise script.failures[engine.runs]
@@ -112,7 +164,8 @@ class FakeContext:
             decode(spec.datatype, memory.shape, _view(memory))
             for spec, memory in zip(self._variant.inputs, inputs, strict=True)
         ]
-        results = script.compute(arrays)
+        replays = script.capture if callable(script.capture) and self.places else script.compute
+        results = replays(arrays)
         if isinstance(stream, FakeStream):
             rows = inputs[0].shape[0] if inputs and inputs[0].shape else 1
             stream.run(f"compute {rows}", script.service_ns(rows))
@@ -121,10 +174,34 @@ class FakeContext:
             self._store(result, place) for result, place in zip(results, outputs, strict=True)
         ]
 
+    def capture(
+        self, stream: Stream, inputs: Sequence[TensorMemory], outputs: Sequence[TensorMemory]
+    ) -> None:
+        """Remember the places, or raise what the script says."""
+        self._used(stream)
+        if isinstance(self._engine.script.capture, Exception):
+            raise self._engine.script.capture
+        assert self.shapes is not None, "only contexts made for their shapes are captured"
+        self.places = (*inputs, *outputs)
+
+    def release_graph(self) -> None:
+        """Forget the places."""
+        self._used()
+        self.places = None
+
     def close(self) -> None:
         """Twice is harmless."""
+        self._used()
         self._release()
+        held, self._scratch = self._scratch, None
+        if held is not None:
+            held[0].release(held[1])
         self.closed = True
+
+    def _used(self, stream: Stream | None = None) -> None:
+        self.threads.add(threading.current_thread().name)
+        if stream is not None:
+            self.streams.add(stream.handle)
 
     def _store(
         self, result: np.ndarray[Any, Any], place: TensorMemory | None
