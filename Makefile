@@ -3,9 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+# What to run models with: cpu, or cuda for NVIDIA GPUs (make ENGINE=cuda test-gpu). Both in one
+# .venv do not go together: make clean first.
+ENGINE ?= cpu
 OCR := rapidocr-onnxruntime>=1.4,<2
 
-.PHONY: help demo test test-slow check bench proto clean
+.PHONY: help demo test test-slow test-gpu check bench proto clean
 
 help:  ## Show the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -15,7 +18,7 @@ help:  ## Show the targets.
 $(READY): pyproject.toml Makefile
 	@echo "Setting up $(VENV) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,test]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(ENGINE),test]'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps '$(OCR)'
 	@touch $(READY)
 
@@ -31,6 +34,9 @@ test: $(READY) $(VENV)/tools  ## Run the tests.
 
 test-slow: $(READY) $(VENV)/tools  ## Run the tests that take long.
 	@PATH="$(CURDIR)/$(VENV)/tools:$$PATH" $(BIN)/python -m pytest -m "slow and not gpu"
+
+test-gpu: $(READY)  ## Run the tests that need an NVIDIA GPU (with ENGINE=cuda).
+	@$(BIN)/python -m pytest -m gpu
 
 check: $(READY)  ## Types and style.
 	@$(BIN)/ruff check .
