@@ -1,3 +1,5 @@
+import gc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,9 @@ def path(tmp_path: Path) -> str:
 
 
 def load(path: str) -> OnnxEngine:
-    return OnnxRuntime().load(path, DEVICE, {})
+    engine = OnnxRuntime().load(path, DEVICE, {})
+    assert isinstance(engine, OnnxEngine)
+    return engine
 
 
 def given(array: Array) -> tuple[TensorMemory, Array]:
@@ -43,7 +47,7 @@ def run(
     engine: OnnxEngine, *arrays: Array, place: bool = False, context: Context | None = None
 ) -> list[Array]:
     """The outputs; `place` those whose shapes the engine knows before."""
-    context = context or engine.create_context(0)
+    context = context or engine.create_context(0, STREAM)
     outputs = engine.variants[0].outputs
     pairs = [given(array) for array in arrays]
     shapes = context.output_shapes([array.shape for array in arrays])
@@ -65,12 +69,14 @@ def test_it_is_a_runtime(path):
     engine: Engine = runtime.load(path, DEVICE, {})
     assert runtime.suffixes == (".onnx",)
     assert engine.platform == "onnxruntime_onnx"
+    assert not engine.pins
+    assert not engine.captures
     with pytest.raises(IndexError, match="variant 0 only"):
-        engine.create_context(1)
+        engine.create_context(1, STREAM)
     engine.close()
     engine.close()
     with pytest.raises(IndexError, match="open ONNX engine"):
-        engine.create_context(0)
+        engine.create_context(0, STREAM)
 
 
 # --- what a file declares ----------------------------------------------------------------
@@ -97,16 +103,16 @@ def test_what_is_not_a_batch(path):
 
 def test_output_shapes_known_before_the_run(path):
     models.make_product(path)
-    context = load(path).create_context(0)
+    context = load(path).create_context(0, STREAM)
     assert context.output_shapes([(2, 5), (5, 7)]) == [(2, 7)]
     models.make_identity(path, ("N", 4, None))
-    assert load(path).create_context(0).output_shapes([(2, 4, 3)]) == [None]
+    assert load(path).create_context(0, STREAM).output_shapes([(2, 4, 3)]) == [None]
     models.make_nonzero(path)
-    assert load(path).create_context(0).output_shapes([(2, 3)]) == [None]
+    assert load(path).create_context(0, STREAM).output_shapes([(2, 3)]) == [None]
     models.make_identity(path, ("N",), "BYTES")
-    assert load(path).create_context(0).output_shapes([(2,)]) == [None]
+    assert load(path).create_context(0, STREAM).output_shapes([(2,)]) == [None]
     models.make_identity(path, ("?", "?"))
-    assert load(path).create_context(0).output_shapes([(2, 3)]) == [None]
+    assert load(path).create_context(0, STREAM).output_shapes([(2, 3)]) == [None]
 
 
 # --- running -----------------------------------------------------------------------------
@@ -117,7 +123,7 @@ def test_output_shapes_known_before_the_run(path):
 @pytest.mark.parametrize("place", [False, True])
 def test_every_datatype_and_odd_shapes(path, datatype, shape, place):
     models.make_identity(path, ("N", 3) if shape else (), datatype)
-    context = load(path).create_context(0)
+    context = load(path).create_context(0, STREAM)
     count = int(np.prod(shape))
     array = (np.arange(count) % 2).astype(DATATYPES[datatype].numpy).reshape(shape)
     target = np.full(shape, 1, DATATYPES[datatype].numpy)
@@ -152,7 +158,7 @@ def test_numbers_keep_their_bits(path):
 def test_outputs_that_the_engine_places_live_until_the_next_run(path):
     models.make_add(path, 1)
     engine = load(path)
-    one, other = engine.create_context(0), engine.create_context(0)
+    one, other = engine.create_context(0, STREAM), engine.create_context(0, STREAM)
     memory, keep = given(X)
     (first,) = one.enqueue(STREAM, [memory], [None])
     for rows in (1, 2, 2):
@@ -164,7 +170,7 @@ def test_outputs_that_the_engine_places_live_until_the_next_run(path):
 def test_placed_and_unplaced_runs_in_turn(path):
     models.make_add(path, 1)
     engine = load(path)
-    context = engine.create_context(0)
+    context = engine.create_context(0, STREAM)
     for rows, place in ((1, True), (2, False), (2, True), (1, False), (1, True)):
         (found,) = run(engine, X[:rows], place=place, context=context)
         np.testing.assert_array_equal(found, X[:rows] + 1)
@@ -173,7 +179,7 @@ def test_placed_and_unplaced_runs_in_turn(path):
 def test_a_size_that_depends_on_the_data(path):
     models.make_nonzero(path)
     engine = load(path)
-    context = engine.create_context(0)
+    context = engine.create_context(0, STREAM)
     for array in (X, X * 0, X[:1]):
         (found,) = run(engine, array, context=context)
         np.testing.assert_array_equal(found, np.array(np.nonzero(array)))
@@ -182,12 +188,12 @@ def test_a_size_that_depends_on_the_data(path):
 def test_a_wrong_declaration_is_noticed_once(path, caplog):
     models.make_appended(path)
     engine = load(path)
-    context = engine.create_context(0)
+    context = engine.create_context(0, STREAM)
     assert context.output_shapes([(2, 16)]) == [(2, 16)]
     for _ in range(3):
         (found,) = run(engine, X, place=True, context=context)
         np.testing.assert_array_equal(found, np.vstack([X, X[:1] * 0]))
-        assert engine.create_context(0).output_shapes([(2, 16)]) == [None]
+        assert engine.create_context(0, STREAM).output_shapes([(2, 16)]) == [None]
     assert caplog.text.count("declares output shapes that it does not keep") == 1
 
 
@@ -196,7 +202,7 @@ def test_an_output_that_is_an_input(path):
     shape = ("FP32", ("N", 16))
     models.save(path, [models.node("Neg", ["x"], ["y"])], {"x": shape}, {"y": shape, "x": shape})
     engine = load(path)
-    assert engine.create_context(0).output_shapes([(2, 16)]) == [(2, 16), None]
+    assert engine.create_context(0, STREAM).output_shapes([(2, 16)]) == [(2, 16), None]
     negated, same = run(engine, X, place=True)
     np.testing.assert_array_equal(negated, -X)
     np.testing.assert_array_equal(same, X)
@@ -210,6 +216,33 @@ def test_contexts_run_at_the_same_time(path):
         found = list(pool.map(lambda _: run(engine, X, place=True)[0], range(200)))
     for array in found:
         np.testing.assert_array_equal(array, expected)
+
+
+def test_nothing_is_captured_on_a_cpu(path):
+    models.make_add(path, 1)
+    engine = load(path)
+    context = engine.create_context(0, STREAM)
+    memory, keep = given(X)
+    with pytest.raises(ExecutionFailed, match="CPU can not be captured"):
+        context.capture(STREAM, [memory], [memory_of(X.copy())])
+    context.release_graph()
+    np.testing.assert_array_equal(run(engine, X, context=context)[0], X + 1)
+    del keep
+
+
+def test_a_closed_engine_leaves_nothing_behind(path):
+    models.make_add(path, 1)
+    engine = load(path)
+    context = engine.create_context(0, STREAM)
+    run(engine, X, context=context)
+    session = weakref.ref(engine.session)
+    gc.disable()  # what only the collector would find is a cycle
+    try:
+        context.close()
+        engine.close()
+        assert session() is None
+    finally:
+        gc.enable()
 
 
 # --- text --------------------------------------------------------------------------------
@@ -261,7 +294,7 @@ def test_bytes_that_are_not_text_are_refused(path):
 def test_a_failing_run_says_why_in_one_line_and_the_next_one_works(path, place, capfd):
     models.make_product(path)
     engine = load(path)
-    context = engine.create_context(0)
+    context = engine.create_context(0, STREAM)
     with pytest.raises(ExecutionFailed, match="MatMul dimension mismatch") as caught:
         run(engine, X, X, place=place, context=context)
     assert "\n" not in str(caught.value)

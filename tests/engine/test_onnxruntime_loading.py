@@ -7,6 +7,7 @@ import pytest
 
 from trtserve.device.host import HostDevice
 from trtserve.engine.onnxruntime import OnnxEngine, OnnxRuntime
+from trtserve.engine.onnxruntime_installed import CUDA, providers
 from trtserve.errors import ModelLoadError
 from trtserve.testing import models
 from trtserve.testing.clock import FakeClock
@@ -19,7 +20,9 @@ def path(tmp_path: Path) -> str:
 
 
 def load(path: str, **options: str) -> OnnxEngine:
-    return OnnxRuntime().load(path, HostDevice(), options)
+    engine = OnnxRuntime().load(path, HostDevice(), options)
+    assert isinstance(engine, OnnxEngine)
+    return engine
 
 
 def broken(path: str) -> None:
@@ -121,6 +124,7 @@ def test_lanes_and_a_run_s_threads_share_the_cores(path, monkeypatch):
     models.make_identity(path)
     for lanes, threads in ((1, 8), (2, 7), (8, 1), (9, 1)):
         engine = OnnxRuntime().load(path, HostDevice(lanes), {})
+        assert isinstance(engine, OnnxEngine)
         assert engine.session.get_session_options().intra_op_num_threads == threads
 
 
@@ -128,6 +132,17 @@ def test_other_devices_are_refused(path):
     models.make_identity(path)
     with pytest.raises(ModelLoadError, match="not served on fake"):
         OnnxRuntime().load(path, FakeDevice(FakeClock()), {})
+
+
+@pytest.mark.skipif(CUDA in providers(), reason="an ONNX Runtime for CUDA is installed")
+def test_cuda_needs_another_package(path):
+    models.make_identity(path)
+    device = FakeDevice(FakeClock())
+    device.name = "cuda:0"
+    with pytest.raises(ModelLoadError, match=r"ONNX Runtime \d.* has no CUDA") as caught:
+        OnnxRuntime().load(path, device, {})
+    assert caught.value.where == path
+    assert "pip install 'trtserve[cuda]'" in caught.value.cure
 
 
 def test_onnx_runtime_is_optional(monkeypatch):

@@ -14,6 +14,7 @@ from trtserve.engine.onnxruntime import OnnxRuntime
 from trtserve.testing.engine import memory_of, read
 
 DEVICE = HostDevice(lanes=2)
+STREAM = DEVICE.create_stream()
 
 # Model and the sizes to run it with.
 CASES = {
@@ -42,7 +43,7 @@ def test_real_models(name):
     engine = OnnxRuntime().load(path, DEVICE, {})
     (variant,) = engine.variants
     assert variant.max_batch > 0
-    context, reference = engine.create_context(0), plain_session(path)
+    context, reference = engine.create_context(0, STREAM), plain_session(path)
     random = np.random.default_rng(1)
     for shape in CASES[name]:
         assert variant.ranges[0].takes(shape)
@@ -51,7 +52,7 @@ def test_real_models(name):
         (predicted,) = context.output_shapes([shape])
         target = None if predicted is None else np.empty(predicted, np.float32)
         placed = None if target is None else memory_of(target)
-        (found,) = context.enqueue(DEVICE.create_stream(), [memory_of(x)], [placed])
+        (found,) = context.enqueue(STREAM, [memory_of(x)], [placed])
         (expected,) = reference.run(None, {"x": x})
         assert found.shape == expected.shape
         np.testing.assert_allclose(read(found), expected, rtol=1e-3, atol=1e-5)

@@ -4,13 +4,17 @@ Each description (a NodeArg) has a name, a type such as `tensor(float)` and a sh
 dimensions are sizes, symbols (strings) or None.
 """
 
+import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from trtserve.errors import ModelLoadError
 from trtserve.model.spec import ANY, ShapeRange, TensorSpec, VariantSpec
-from trtserve.model.tensor import DATATYPES
+from trtserve.model.tensor import DATATYPES, Shape
+
+log = logging.getLogger(__name__)
 
 DEFAULT_MAX_BATCH = 32
 """Rows, where a model's dimension 0 is open: ONNX has no upper end to read. At 32 what a run costs
@@ -36,6 +40,9 @@ _TYPES = {
 BFLOAT16 = 16
 """ONNX's number for the type that NumPy lacks."""
 
+Dims = tuple[int | str | None, ...]
+"""Dimensions as a file declares them: sizes, symbols or nothing."""
+
 OutputDim = tuple[int, int]
 """(input, dimension) whose size this dimension has, or (-1, its fixed size)."""
 
@@ -48,6 +55,39 @@ class Port:
     datatype: str
     element: int
     itemsize: int
+
+
+class Signature:
+    """What a file takes and gives. All contexts of an engine share it.
+
+    Raises ModelLoadError for tensors that no request can carry.
+    """
+
+    def __init__(self, path: str, session: Any) -> None:
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+        self.inputs = tuple(read_port(path, "input", node) for node in inputs)
+        self.outputs = tuple(read_port(path, "output", node) for node in outputs)
+        self.dims: tuple[Dims, ...] = tuple(tuple(node.shape) for node in inputs)
+        """Each input's dimensions as the file has them."""
+        self.variant = describe(os.path.basename(path), inputs, outputs)
+        self._plan = plan_outputs(inputs, outputs)
+
+    def output_shapes(self, inputs: Sequence[Shape]) -> list[Shape | None]:
+        """The outputs' whole shapes for these whole input shapes; None: not known before."""
+        return [
+            None
+            if dims is None
+            else tuple([at if index < 0 else inputs[index][at] for index, at in dims])
+            for dims in self._plan
+        ]
+
+    def distrust_shapes(self) -> None:
+        """From now on let the runtime place all outputs: a declared shape proved wrong."""
+        log.warning(
+            "%s declares output shapes that it does not keep; its outputs are copied",
+            self.variant.name,
+        )
+        self._plan = (None,) * len(self.outputs)
 
 
 def read_port(path: str, kind: str, node: Any) -> Port:

@@ -1,13 +1,11 @@
-"""ONNX Runtime on the CPU: the embedded default engine.
+"""ONNX Runtime: the embedded default engine, on the CPU. For CUDA see onnxruntime_cuda.py.
 
 One session for each file, shared by all lanes: its Run may be called from many threads, and a
 second session would hold the weights twice. Each lane's context keeps a binding of its own.
 """
 
 import ctypes
-import logging
 import os
-import threading
 from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
@@ -16,41 +14,47 @@ import numpy as np
 
 from trtserve.device.interface import Device, Stream
 from trtserve.engine.interface import TensorMemory
-from trtserve.engine.onnx_signature import BFLOAT16, Port, describe, plan_outputs, read_port
+from trtserve.engine.onnx_signature import BFLOAT16, Port, Signature
+from trtserve.engine.onnxruntime_cuda import CudaOnnxEngine, load_on_cuda
 from trtserve.engine.onnxruntime_errors import load_error, readable
+from trtserve.engine.onnxruntime_installed import CPU
+from trtserve.engine.onnxruntime_session import EMPTY_ADDRESS, make_session
+from trtserve.engine.scratch import Scratch
 from trtserve.errors import ExecutionFailed, InvalidRequest, ModelLoadError
 from trtserve.model.tensor import Shape, decode, encode
-
-log = logging.getLogger(__name__)
 
 THREADS_OPTION = "intra_op_thread_count"
 """The model configuration's parameter for the threads of one run, under Triton's name for it."""
 
-_EMPTY = ctypes.create_string_buffer(256)
-_EMPTY_ADDRESS = ctypes.addressof(_EMPTY)  # bindings refuse 0, even for a tensor of no elements
 
 class OnnxRuntime:
-    """Loads .onnx files for the CPU. Raises ModelLoadError where ONNX Runtime is missing."""
+    """Loads .onnx files. Raises ModelLoadError where ONNX Runtime is missing."""
 
     suffixes = (".onnx",)
 
     def __init__(self) -> None:
         self._ort = _import_onnxruntime()
-        # Making sessions at the same time is not documented as safe.
-        self._loading = threading.Lock()
 
-    def load(self, path: str, device: Device, options: Mapping[str, str]) -> "OnnxEngine":
-        """Load one file; `intra_op_thread_count` is the only option.
+    def load(
+        self, path: str, device: Device, options: Mapping[str, str]
+    ) -> "OnnxEngine | CudaOnnxEngine":
+        """Load one file. Options: on the CPU `intra_op_thread_count`, on CUDA `gpu_mem_limit`,
+        `cudnn_conv_algo_search` and `prefer_nhwc`.
 
         Raises ModelLoadError that names the file, the cause and the cure.
         """
         if not os.path.isfile(path):
             raise ModelLoadError("there is no such file", where=path, cure="Put the model there")
-        if not device.unified:
-            raise ModelLoadError(
-                f"ONNX models are not served on {device.name}", where=path,
-                cure="Serve it on the device cpu",
-            )
+        if device.unified:
+            return self._load_on_cpu(path, device, options)
+        if device.name.startswith("cuda:"):
+            return load_on_cuda(self._ort, path, device, options)
+        raise ModelLoadError(
+            f"ONNX models are not served on {device.name}", where=path,
+            cure="Serve it on the device cpu",
+        )
+
+    def _load_on_cpu(self, path: str, device: Device, options: Mapping[str, str]) -> "OnnxEngine":
         settings = self._ort.SessionOptions()
         # A pool for each session, of which only as many threads wake as lanes have work for.
         # The process-wide pool would save idle threads, but its spinning can not be switched
@@ -60,10 +64,7 @@ class OnnxRuntime:
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         settings.log_severity_level = 2
         try:
-            with self._loading:
-                session = self._ort.InferenceSession(
-                    path, settings, providers=["CPUExecutionProvider"], enable_fallback=0
-                )
+            session = make_session(self._ort, path, settings, CPU)
         except Exception as error:
             # Its exceptions have no base of their own.
             raise load_error(path, error, self._ort.__version__) from error
@@ -74,33 +75,26 @@ class OnnxEngine:
     """One .onnx file and its session: one variant, as ONNX has no profiles."""
 
     platform = "onnxruntime_onnx"
+    pins = False
+    captures = False
 
     def __init__(self, ort: Any, session: Any, path: str) -> None:
         self.ort = ort
         self.session = session
-        inputs, outputs = session.get_inputs(), session.get_outputs()
-        self.inputs = tuple(read_port(path, "input", node) for node in inputs)
-        self.outputs = tuple(read_port(path, "output", node) for node in outputs)
-        self.takes_text = any(port.datatype == "BYTES" for port in self.inputs)
+        self.signature = Signature(path, session)
+        self.takes_text = any(port.datatype == "BYTES" for port in self.signature.inputs)
         if self.takes_text:
-            _refuse_bfloat16(path, self.outputs)
-        self.variants = (describe(os.path.basename(path), inputs, outputs),)
-        self.output_plan = plan_outputs(inputs, outputs)
-        """Each output's dimensions; None: known after the run only."""
+            _refuse_bfloat16(path, self.signature.outputs)
+        self.variants = (self.signature.variant,)
 
-    def create_context(self, variant: int) -> "OnnxContext":
-        """A context for the only variant, 0."""
+    def create_context(
+        self, variant: int, stream: Stream, shapes: Sequence[Shape] | None = None,
+        scratch: Scratch | None = None,
+    ) -> "OnnxContext":
+        """A context for the only variant, 0. It takes any shape, whatever `shapes` says."""
         if self.session is None or variant != 0:
             raise IndexError(f"no variant {variant}: an open ONNX engine has variant 0 only")
         return OnnxContext(self)
-
-    def distrust_shapes(self) -> None:
-        """From now on let the runtime place all outputs: a declared shape proved wrong."""
-        log.warning(
-            "%s declares output shapes that it does not keep; its outputs are copied",
-            self.variants[0].name,
-        )
-        self.output_plan = (None,) * len(self.outputs)
 
     def close(self) -> None:
         """Free the weights. Twice is harmless."""
@@ -112,6 +106,7 @@ class OnnxContext:
 
     def __init__(self, engine: OnnxEngine) -> None:
         self._engine = engine
+        self._signature = engine.signature
         self._session = engine.session
         self._binding = engine.session.io_binding()
         self._options = engine.ort.RunOptions()
@@ -124,12 +119,7 @@ class OnnxContext:
 
     def output_shapes(self, inputs: Sequence[Shape]) -> list[Shape | None]:
         """The outputs' whole shapes for these whole input shapes; None: not known before."""
-        return [
-            None
-            if dims is None
-            else tuple([at if index < 0 else inputs[index][at] for index, at in dims])
-            for dims in self._engine.output_plan
-        ]
+        return self._signature.output_shapes(inputs)
 
     def enqueue(
         self,
@@ -145,16 +135,25 @@ class OnnxContext:
         if self._engine.takes_text:
             return self._run_decoded(inputs)
         try:
-            for port, memory in zip(self._engine.inputs, inputs, strict=True):
+            for port, memory in zip(self._signature.inputs, inputs, strict=True):
                 self._binding.bind_input(
                     port.name, "cpu", 0, port.element, memory.shape,
-                    memory.address or _EMPTY_ADDRESS,
+                    memory.address or EMPTY_ADDRESS,
                 )
             return self._run_bound(outputs)
         except Exception as error:
             if not any(outputs):
                 raise ExecutionFailed(readable(error)) from error
         return self._run_unplaced(outputs)
+
+    def capture(
+        self, stream: Stream, inputs: Sequence[TensorMemory], outputs: Sequence[TensorMemory]
+    ) -> None:
+        """Raises ExecutionFailed: a CPU has no graphs."""
+        raise ExecutionFailed("runs on the CPU can not be captured")
+
+    def release_graph(self) -> None:
+        """There is none."""
 
     def close(self) -> None:
         """Drop the binding and the last outputs. Twice is harmless."""
@@ -168,12 +167,12 @@ class OnnxContext:
             raise ExecutionFailed(readable(error)) from error
         if any(given and given.shape != found.shape
                for given, found in zip(outputs, results, strict=True)):
-            self._engine.distrust_shapes()
+            self._signature.distrust_shapes()
         return results
 
     def _run_bound(self, outputs: Sequence[TensorMemory | None]) -> Sequence[TensorMemory]:
         """Run with the inputs that are bound."""
-        binding, ports = self._binding, self._engine.outputs
+        binding, ports = self._binding, self._signature.outputs
         for port, memory in zip(ports, outputs, strict=True):
             # Each time anew: what is bound after a run is that run's memory and its shape.
             if memory is None:
@@ -181,7 +180,7 @@ class OnnxContext:
             else:
                 binding.bind_output(
                     port.name, "cpu", 0, port.element, memory.shape,
-                    memory.address or _EMPTY_ADDRESS,
+                    memory.address or EMPTY_ADDRESS,
                 )
         self._session.run_with_iobinding(binding, self._options)
         self._kept = None
@@ -212,7 +211,7 @@ class OnnxContext:
         """Run with text inputs, which can not be bound by address."""
         feeds = {
             port.name: self._decoded(port, memory)
-            for port, memory in zip(self._engine.inputs, inputs, strict=True)
+            for port, memory in zip(self._signature.inputs, inputs, strict=True)
         }
         try:
             arrays = self._session.run(None, feeds, self._options)
@@ -224,12 +223,12 @@ class OnnxContext:
             TensorMemory(array.ctypes.data, array.nbytes, array.shape)
             if port.itemsize
             else self._encoded(array)
-            for port, array in zip(self._engine.outputs, arrays, strict=True)
+            for port, array in zip(self._signature.outputs, arrays, strict=True)
         ]
 
     def _decoded(self, port: Port, memory: TensorMemory) -> Any:
         """An input as ONNX Runtime's Python interface takes it."""
-        address = memory.address or _EMPTY_ADDRESS
+        address = memory.address or EMPTY_ADDRESS
         view = memoryview((ctypes.c_char * memory.size).from_address(address)).cast("B")
         array = decode(port.datatype, memory.shape, view)
         if port.element == BFLOAT16:
@@ -256,7 +255,7 @@ def _import_onnxruntime() -> Any:
     except ImportError as error:
         raise ModelLoadError(
             f"ONNX Runtime is not installed ({error})",
-            cure="Install it: pip install 'trtserve[cpu]'",
+            cure="Install it: pip install 'trtserve[cpu]', or 'trtserve[cuda]' for GPUs",
         ) from error
     return onnxruntime
 
@@ -282,5 +281,3 @@ def _refuse_bfloat16(path: str, outputs: Sequence[Port]) -> None:
                 f"output '{port.name}' is BF16 in a model that takes BYTES", where=path,
                 cure="Cast that output to FP32 or FP16 in the model",
             )
-
-
