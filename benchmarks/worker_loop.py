@@ -25,12 +25,12 @@ from trtserve.ipc.channel import Channel
 from trtserve.model.repository import scan
 from trtserve.testing.models import make_identity
 from trtserve.worker.batcher import Batcher
+from trtserve.worker.equip import Equipper
 from trtserve.worker.lane import Lane
 from trtserve.worker.loader import Loader
 from trtserve.worker.loop import WorkerLoop
 from trtserve.worker.output import OutputArena
 from trtserve.worker.runner import BatchRunner
-from trtserve.worker.warmup import WarmUp
 
 ROUNDS = 3000
 CONFIG = "max_batch_size: 32\n"
@@ -54,7 +54,7 @@ class Rig:
         inline.open()
         runtimes = (OnnxRuntime(),)
         loader = Loader(
-            scan(folder, (".onnx",)), runtimes, device, 3, WarmUp(device, outputs)
+            scan(folder, (".onnx",)), runtimes, device, Equipper(device, outputs, 3)
         )
         self.loop.open(lanes, inline, loader)
         self._connect()

@@ -32,19 +32,27 @@ STATISTICS = m.Statistics(
 ALL: tuple[m.AnyMessage, ...] = (
     m.Attach(4096),
     m.Submit(7, 3, ((3, 224, 224), (2,)), 2, ((0, 10), (256, 20)), (0, 2), 123, (1 << 63) - 1, 4),
+    m.Trace(True),
     m.Cancel((1, 2)),
     m.Release((5,)),
     m.Done(
         9, (7, 8), (1, 2), (m.OutputBlock(0, (4,), 512, (16, 32)),),
-        m.Timing(1, 2, 3, 4, 5, 6, 7, 8),
+        m.Timing(1, 2, 3, 4, 5, 6, 7, 8, 9),
     ),
     m.Failed((7,), "overloaded", "full ✗", 25),
     m.ModelUpdate(
-        "det", 2, ModelState.READY, "", SPEC, (1,), ((1, ((3,),), 1000),), 1.5, ("a warning",)
+        "det", 2, ModelState.READY, "", SPEC, (1,), ((1, ((3,),), 1000),), 1.5, ("a warning",),
+        lanes=3,
     ),
     m.Costs(((1, ((3,),), 900),)),
     m.Settled(3),
-    m.Start(1, "worker cpu", b"{}"),
+    m.Traced("cuda:0", (
+        m.TracedBatch(
+            1, "det", 2, "a.plan", ((3, 224, 224),), 0, 3, 4, (("front end 1", 7, 100),), 200,
+            300, 1, 2, 3, 4, "it failed",
+        ),
+    )),
+    m.Start(1, "worker cpu", b"{}", "cpu"),
     m.Connect("front end 1"),
     m.Reaped("worker cpu", True),
     m.Poll(11),

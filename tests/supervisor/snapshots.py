@@ -38,6 +38,7 @@ def statistics():
     """One sample of every metric, and what Triton's counters need."""
     values = {
         "model": "toy", "version": "1", "outcome": "ok", "device": "cpu", "process": "worker cpu",
+        "error": "cudaErrorLaunchFailure",
     }
 
     def labels(metric):

@@ -75,6 +75,14 @@ def test_a_batch_of_one_front_end_is_one_message(desk):
     assert len(desk.leases) == 1
 
 
+def test_what_still_waits_is_told_along(desk):
+    answer(desk.batch(0, 1), result(desk, (16, 32)), desk.leases, 777)
+    for link in (0, 1):
+        (done,) = desk.heard(link)
+        assert isinstance(done, Done)
+        assert done.timing.backlog_ns == 777
+
+
 def test_each_front_end_gets_its_part_under_one_lease(desk):
     batch = desk.batch(0, 1, 1)
     found = result(desk, (16, 32, 48))

@@ -16,9 +16,10 @@ from tests.worker.batcher_traffic import (
 )
 from trtserve.errors import ProtocolError
 from trtserve.model.spec import QueuePolicy
-from trtserve.worker.batcher import MAX_TABLES, Batcher
+from trtserve.worker.batcher import Batcher
 from trtserve.worker.latency import TRIALS
 from trtserve.worker.request import Request
+from trtserve.worker.tables import MAX_TABLES
 
 
 def occupied(lanes: int = 2, **policy: object) -> Batcher:

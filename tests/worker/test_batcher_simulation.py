@@ -153,12 +153,15 @@ class Ledger:
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
-        self.batcher = Batcher(self.random.randint(1, 3), 40)
+        self.lanes = self.random.randint(1, 3)
+        self.batcher = Batcher(self.lanes, 40)
         self.now = 0
         self.waiting: dict[Request, int] = {}  # with the deadline
         self.running: list[Batch] = []
         self.left: Counter[str] = Counter()
         self.limits = {1: 8, 2: 0, 3: 32}
+        # Of "second": what its first variant says holds while any of its variants is there.
+        self.most_lanes = self.random.choice([None, 1, 2])
         self.owners = [object(), object(), object()]
         for variant in self.limits:
             self.add_variant(variant)
@@ -170,7 +173,8 @@ class Ledger:
             preferred_batch_sizes=self.random.choice([(), (2, 4)]),
         )
         model = "first" if variant == 1 else "second"
-        self.batcher.add_variant(variant, model, 1, self.limits[variant], policy)
+        lanes = None if variant == 1 else self.most_lanes
+        self.batcher.add_variant(variant, model, 1, self.limits[variant], policy, lanes)
 
     def leave(self, request: Request, how: str) -> None:
         del self.waiting[request]  # KeyError: it has left before, or never came
@@ -205,6 +209,10 @@ class Ledger:
             assert dropped == sum(not request.cancelled for request in gone)
             for request in gone:
                 self.leave(request, "owner")
+        elif chance < 0.85 and self.batcher.lanes:
+            self.batcher.reserve_lane()
+        elif chance < 0.95 and self.batcher.lanes < self.lanes:
+            self.batcher.return_lane()
         else:
             variant = self.random.choice(list(self.limits))
             for request in self.batcher.remove_variant(variant):
@@ -225,7 +233,11 @@ class Ledger:
                 assert not deadline or deadline > self.now
                 self.leave(request, "batch")
             self.running.append(batch)
-        assert len(self.running) <= self.batcher.lanes
+        assert len(self.running) <= self.lanes
+        second = sum(batch.variant != 1 for batch in self.running)
+        assert second <= (self.most_lanes or self.lanes)
+        wakeup = self.batcher.wakeup(self.now)
+        assert wakeup is None or wakeup > self.now, "there is nothing to do now"
         for request, error in self.batcher.take_dropped():
             self.leave(request, error.word)
         assert all(not deadline or deadline > self.now for deadline in self.waiting.values())
@@ -246,9 +258,14 @@ class Ledger:
         else:
             self.disturb()
         self.serve()
-        assert sum(self.batcher.statistics().queued.values()) == len(self.waiting)
+        statistics = self.batcher.statistics()
+        assert sum(statistics.queued.values()) == len(self.waiting)
+        assert statistics.lanes == self.lanes
+        assert self.batcher.backlog_ns() >= 0
 
     def drain(self) -> None:
+        while self.batcher.lanes < self.lanes:
+            self.batcher.return_lane()
         while self.waiting or self.running:
             self.now += MS
             self.finish()
@@ -265,6 +282,7 @@ def test_every_request_leaves_exactly_once(seed: int):
     assert statistics.buckets == 0
     assert statistics.lanes_busy == 0
     assert set(statistics.queued.values()) == {0}
+    assert ledger.batcher.backlog_ns() == 0
     assert ledger.batcher.wakeup(ledger.now) is None
     # The traffic was indeed of every kind.
     assert set(ledger.left) >= {"batch", "owner", "removed", "cancelled", "deadline"}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trtserve.device.host import HostDevice
+from trtserve.device.host import HostDevice, HostStream
 from trtserve.device.interface import Device
 from trtserve.engine.interface import Context
 from trtserve.engine.onnxruntime import OnnxRuntime
@@ -18,6 +18,7 @@ from trtserve.testing.device import FakeDevice
 from trtserve.testing.engine import Arrays, FakeEngine, FakeScript
 from trtserve.worker.lane import Lane, LaneJob, LaneResult
 from trtserve.worker.output import OutputArena
+from trtserve.worker.runner import BatchRunner
 
 Array = np.ndarray[Any, Any]
 Starter = Callable[..., Lane]
@@ -67,7 +68,8 @@ ONES = np.ones((1, 4), np.float32)
 
 
 def fake_job(engine: FakeEngine, batch_id: int = 1) -> LaneJob:
-    return job(engine.create_context(0), engine.variants[0], ONES, batch_id=batch_id)
+    context = engine.create_context(0, HostStream())
+    return job(context, engine.variants[0], ONES, batch_id=batch_id)
 
 
 def result_of(results: SimpleQueue[LaneResult]) -> LaneResult:
@@ -182,14 +184,84 @@ def test_a_lane_that_was_never_started(outputs, results):
     lane = Lane(0, HostDevice(), outputs, results.put)
     with pytest.raises(ProtocolError, match="not open"):
         lane.submit(fake_job(FakeEngine()))
+    with pytest.raises(ProtocolError, match="not open"):
+        lane.perform(lambda _: None)
     lane.close()
 
 
-def test_streams_that_can_not_be_made(start):
+# --- its thread --------------------------------------------------------------------------
+
+
+def test_streams_live_in_the_lane_s_thread(start, results):
     device = FakeDevice(FakeClock())
-    device.fail("create_stream", 2, DeviceError("scripted"))
+    lane = start(device)
+    lane.submit(fake_job(FakeEngine()))
+    result_of(results)
+    lane.close()
+    assert all(stream.closed for stream in device.streams)
+    assert [stream.threads for stream in device.streams] == [{"lane 0"}] * 3
+    assert len(device.threads) == 1  # that one has said that it uses the device
+
+
+@pytest.mark.parametrize("call", ["create_stream", "create_event"])
+def test_streams_that_can_not_be_made(start, call):
+    device = FakeDevice(FakeClock())
+    device.fail(call, 2, DeviceError("scripted"))
     with pytest.raises(DeviceError, match="scripted"):
         start(device)
+    assert device.streams
+    assert all(stream.closed for stream in device.streams)
+    assert "lane 0" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_other_work_is_done_in_the_lane_s_thread(start):
+    lane = start()
+    seen: list[BatchRunner] = []
+
+    def work(runner: BatchRunner) -> str:
+        seen.append(runner)
+        return threading.current_thread().name
+
+    assert lane.perform(work) == "lane 0"
+    assert seen == [lane.runner]
+
+
+@pytest.mark.parametrize("error", [ExecutionFailed("scripted"), KeyError("odd")])
+def test_what_other_work_raises_comes_back_and_the_lane_goes_on(start, results, error):
+    lane = start()
+
+    def work(runner: BatchRunner) -> None:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        lane.perform(work)
+    assert caught.value is error
+    lane.submit(fake_job(FakeEngine()))
+    assert result_of(results).error is None
+
+
+def test_other_work_waits_for_the_batch_that_runs(start, results):
+    entered, leave = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def hold(arrays: Arrays) -> Arrays:
+        entered.set()
+        assert leave.wait(30)
+        order.append("batch")
+        return arrays
+
+    lane = start()
+    lane.submit(fake_job(FakeEngine(script=FakeScript(hold))))
+    assert entered.wait(30)
+    other = threading.Thread(target=lane.perform, args=(lambda _: order.append("work"),))
+    other.start()
+    leave.set()
+    other.join(30)
+    assert order == ["batch", "work"]
+    assert result_of(results).error is None
+
+
+# --- a real engine -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", [models.make_add, models.make_cast])
@@ -201,8 +273,8 @@ def test_a_real_engine_on_the_host(start, results, outputs, tmp_path, make):
         models.make_cast(path, "FP32", "FP32", ("N", 4))
     device = HostDevice()
     engine = OnnxRuntime().load(path, device, {})
-    context = engine.create_context(0)
     lane = start(device)
+    context = engine.create_context(0, lane.runner.compute_stream)
     requests = [ONES * index for index in range(5)]
     lane.submit(job(context, engine.variants[0], *requests))
     result = result_of(results)

@@ -192,3 +192,72 @@ def test_without_company_in_sight_there_is_no_patience():
         now += 10 * US
         table.arrival(now)
     assert table.patience_ns > 0
+
+
+def test_alone_is_the_quickest_that_was_seen():
+    table = LatencyTable(8)
+    assert table.alone(1) is None
+    for took in (900, 700, 800, 5000):
+        table.record(2, took)
+    assert table.alone(2) == 700
+    assert table.alone(3) == 1050  # of the same step of the grid
+    assert table.alone(4) is None
+    assert table.alone(1) is None
+
+
+# --- batches that are padded -------------------------------------------------------------
+
+SIZES = (2, 4, 8, 12)
+
+
+def padded(service: Callable[[int], int] = light) -> LatencyTable:
+    """Batches are padded to SIZES, of which each was measured."""
+    table = LatencyTable(100, SIZES)
+    for size in SIZES:
+        for _ in range(TRIALS):
+            table.record(size, service(size))
+    return table
+
+
+@pytest.mark.parametrize(("rows", "size"), [
+    (1, 2), (2, 2), (3, 4), (4, 4), (5, 8), (8, 8), (9, 12), (12, 12),
+])
+def test_a_padded_batch_takes_as_long_as_its_size(rows, size):
+    assert padded().estimate(rows) == light(size)
+    assert padded().alone(rows) == light(size)
+    assert LatencyTable(100, SIZES).estimate(rows) is None
+
+
+def test_beyond_the_largest_size_it_scales_up_in_proportion():
+    assert padded().estimate(24) == 2 * light(12)
+
+
+def test_a_padded_batch_is_a_measurement_of_its_size():
+    table = LatencyTable(100, SIZES)
+    for _ in range(TRIALS):
+        table.record(3, 1000)
+    assert [table.estimate(rows) for rows in (3, 4)] == [1000, 1000]
+    assert table.row_cost() == 250  # of the rows that the engine ran
+    assert table.estimate(2) == 1000  # the smaller size is not known
+    table.record(1, 100)
+    assert [table.estimate(rows) for rows in (1, 2, 3)] == [100, 100, 1000]
+
+
+def test_sizes_are_tried_in_turn_and_only_they():
+    table = LatencyTable(100, SIZES)
+    sizes = explore(table, light, 20)
+    assert sizes[0] == 1  # a lone one, padded to two
+    assert dict.fromkeys(sizes[1:]) == dict.fromkeys(SIZES)
+
+
+def test_sizes_that_gain_nothing_are_given_up_here_too():
+    table = padded(heavy)
+    assert table.best_rows == 2
+    assert padded().best_rows == 12
+
+
+def test_one_size_only():
+    table = LatencyTable(100, (4,))
+    table.record(1, 1000)
+    assert table.best_rows == 4
+    assert table.estimate(1) == table.estimate(4) == 1000

@@ -1,18 +1,16 @@
 """How a batch goes through streams, buffers and blocks: on a device that shares its memory with
 the host, and on one that does not."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
+from tests.worker.runner_bench import Bench, rows
+from trtserve.clock import now_ns
 from trtserve.errors import DeviceError, ExecutionFailed, Overloaded, ProtocolError
 from trtserve.ipc.message import OutputBlock
 from trtserve.model.spec import TensorSpec, VariantSpec
-from trtserve.model.tensor import decode, encode
-from trtserve.testing.clock import FakeClock
-from trtserve.testing.device import FakeDevice, FakeTimes
 from trtserve.testing.engine import (
     Arrays,
     FakeEngine,
@@ -21,72 +19,14 @@ from trtserve.testing.engine import (
     fake_variant,
     identity,
 )
-from trtserve.worker.job import LaneJob, LaneResult
-from trtserve.worker.output import OutputArena
-from trtserve.worker.runner import BatchRunner
-
-Array = np.ndarray[Any, Any]
-
-
-class Bench:
-    """A runner with everything around it."""
-
-    def __init__(self, *, unified: bool, arena_bytes: int = 1 << 20) -> None:
-        self.device = FakeDevice(FakeClock(), unified=unified, times=FakeTimes(1000, 0))
-        self.outputs = OutputArena.create(arena_bytes)
-        self.runner = BatchRunner(3, self.device, self.outputs)
-        self.runner.open()
-        self.runner.buffers.reserve("input", 0, 1 << 16)
-        self.runner.buffers.reserve("output", 0, 1 << 16)
-        self.runner.buffers.reserve("output", 1, 1 << 16)
-        self._kept: list[Array] = []
-
-    def job(
-        self, engine: FakeEngine, *requests: Array, wanted: Sequence[int] = (0,), rows: int = 0
-    ) -> LaneJob:
-        """A batch with one input; `rows`: of every request, where they are not batched."""
-        variant = engine.variants[0]
-        batched = variant.max_batch > 0
-        blocks = [np.frombuffer(encode(array), np.uint8) for array in requests]
-        self._kept += blocks
-        first = requests[0]
-        return LaneJob(
-            7, engine.create_context(0), variant, batched,
-            (first.shape[1:] if batched else first.shape,),
-            tuple(rows or len(array) for array in requests),
-            tuple(((block.ctypes.data, block.nbytes),) for block in blocks), frozenset(wanted),
-        )
-
-    def read(self, result: LaneResult, datatype: str = "FP32", output: int = 0) -> list[Array]:
-        """Each request's piece of an output, flat."""
-        block = result.outputs[output]
-        pieces, offset = [], block.offset
-        for size in block.sizes:
-            data = bytes(self.outputs.view[offset : offset + size])
-            count = size // 4 if datatype == "FP32" else _count(data)
-            pieces.append(decode(datatype, (count,), data))
-            offset += size
-        return pieces
-
-
-def _count(data: bytes) -> int:
-    count = position = 0
-    while position < len(data):
-        position += 4 + int.from_bytes(data[position : position + 4], "little")
-        count += 1
-    return count
+from trtserve.worker.job import LaneJob
 
 
 @pytest.fixture(params=[True, False], ids=["unified", "separate"])
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     bench = Bench(unified=request.param)
     yield bench
-    bench.runner.close()
-    bench.outputs.close()
-
-
-def rows(count: int, start: int = 0) -> Array:
-    return np.arange(start, start + 4 * count, dtype=np.float32).reshape(count, 4)
+    bench.close()
 
 
 # --- what comes out ----------------------------------------------------------------------
@@ -175,9 +115,10 @@ def test_separate_memory_is_copied_in_and_out_on_streams_of_their_own():
     spans = [(entry.start_ns, entry.end_ns) for entry in bench.device.log]
     assert spans == [(0, 1000), (1000, 2500), (2500, 3500)]
     assert (result.stage_ns, result.h2d_ns, result.compute_ns, result.d2h_ns) == (
-        0, 1000, 1500, 1000,
+        result.stage_ns, 1000, 1500, 1000,
     )
-    assert result.service_ns == 3500
+    assert result.stage_ns > 0  # of this machine's own time
+    assert result.service_ns == result.stage_ns + 3500
 
 
 def test_shared_memory_lets_a_lone_request_through_without_a_copy():
@@ -214,20 +155,14 @@ def test_a_prediction_that_proves_wrong(bench, more):
     assert len(result.blocks) == bench.outputs.statistics().blocks == 1
 
 
-def test_buffers_grow_on_the_host_only(bench):
+def test_a_shape_that_nobody_foresaw_gets_its_memory(bench, caplog):
     large = rows(5000)
     engine = FakeEngine(fake_variant(max_batch=20_000))
+    before = bench.runner.buffers.size
     result = bench.runner.run(bench.job(engine, large, rows(1)))
-    if bench.device.unified:
-        np.testing.assert_array_equal(bench.read(result)[0], large.reshape(-1))
-        assert bench.runner.buffers.size >= large.nbytes
-    else:
-        assert isinstance(result.error, ExecutionFailed)
-        assert "Warm the model up" in str(result.error)
-        assert bench.outputs.statistics().blocks == 0
-        bench.runner.buffers.reserve("input", 0, large.nbytes + 16)
-        bench.runner.buffers.reserve("output", 0, large.nbytes + 16)
-        assert bench.runner.run(bench.job(engine, large, rows(1))).error is None
+    np.testing.assert_array_equal(bench.read(result)[0], large.reshape(-1))
+    assert bench.runner.buffers.size >= before + large.nbytes
+    assert ("while it serves" in caplog.text) is not bench.device.unified
 
 
 # --- failures ----------------------------------------------------------------------------
@@ -276,6 +211,18 @@ def test_a_device_error_passes_as_itself(call):
     lost = DeviceError("lost", sticky=True)
     bench.device.fail(call, 1, lost)
     assert fails(bench, bench.job(FakeEngine(), rows(1))) is lost
+
+
+def test_a_failure_tells_when_its_own_batch_began(bench):
+    assert bench.runner.run(bench.job(FakeEngine(), rows(1))).error is None
+    before = now_ns()
+    job = bench.job(FakeEngine(), rows(2))
+    wrong = LaneJob(
+        job.batch_id, job.context, job.variant, True, job.bucket, (3,), job.inputs, job.wanted
+    )
+    result = bench.runner.run(wrong)
+    assert result.error is not None
+    assert before <= result.began_ns <= result.finished_ns
 
 
 def test_the_copy_out_fails():

@@ -1,23 +1,12 @@
-"""Warming up: which buckets are run, with which sizes, and what is measured."""
+"""What a variant is warmed up with: the buckets that can be known, and the batch sizes."""
 
-import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from itertools import pairwise
 
-import numpy as np
 import pytest
 
-from trtserve.errors import DeviceError, ExecutionFailed
 from trtserve.model.configuration import WarmupShapes
 from trtserve.model.spec import ANY, ShapeRange, TensorSpec, VariantSpec
-from trtserve.testing.clock import FakeClock
-from trtserve.testing.device import FakeDevice
-from trtserve.testing.engine import Arrays, FakeEngine, FakeScript, fake_variant
-from trtserve.worker.latency import TRIALS
-from trtserve.worker.output import OutputArena
-from trtserve.worker.warmup import BUDGET_NS, Measured, WarmUp, known_buckets
-
-Run = Callable[..., tuple[Measured, ...]]
+from trtserve.worker.warmup import doubling_sizes, known_buckets, only_bucket, pinned_sizes
 
 
 def image(
@@ -70,99 +59,40 @@ def test_unbatched_shapes_are_whole():
     assert next(iter(known_buckets(variant, (warmup(1, 2, 5),)))) == (((2, 5),), (1,))
 
 
-# --- running -----------------------------------------------------------------------------
+# --- which sizes -------------------------------------------------------------------------
 
 
-@pytest.fixture
-def run() -> Iterator[Run]:
-    """Warms a variant of an engine up, and checks that nothing is left over."""
-    device = FakeDevice(FakeClock(), unified=True)
-    outputs = OutputArena.create(1 << 20)
-    warm_up = WarmUp(device, outputs)
-
-    def run_engine(
-        engine: FakeEngine, warmups: tuple[WarmupShapes, ...] = ()
-    ) -> tuple[Measured, ...]:
-        context = engine.create_context(0)
-        try:
-            return warm_up.run(engine.variants[0], context, warmups)
-        finally:
-            assert context.closed
-            assert outputs.statistics().blocks == 0
-
-    yield run_engine
-    warm_up.close()
-    warm_up.close()
-    outputs.close()
-
-
-def per_batch(fixed_ns: int, row_ns: int = 0) -> FakeScript:
-    return FakeScript(service_ns=lambda rows: fixed_ns + row_ns * rows)
-
-
-def sizes(measured: tuple[Measured, ...]) -> list[int]:
-    return list(dict.fromkeys(rows for _, rows, _ in measured))
-
-
-def test_each_size_is_run_once_for_nothing_and_then_measured(run):
-    engine = FakeEngine(fake_variant(max_batch=6), script=per_batch(1000, 10))
-    measured = run(engine)
-    assert sizes(measured) == [1, 2, 4, 6]
-    assert measured[:TRIALS] == ((((4,),), 1, 1010),) * TRIALS
-    assert engine.runs == 4 * (TRIALS + 1)
-
-
-def test_it_stops_where_larger_batches_do_not_pay(run):
-    measured = run(FakeEngine(fake_variant(max_batch=64), script=per_batch(0, 1000)))
-    assert sizes(measured) == [1, 2]
-
-
-def test_it_stops_when_its_time_is_spent(run):
-    measured = run(FakeEngine(fake_variant(max_batch=64), script=per_batch(BUDGET_NS // 6)))
-    assert sizes(measured) == [1, 2]
-
-
-def test_an_unbatched_variant_is_run_alone(run):
-    measured = run(FakeEngine(fake_variant(max_batch=0), script=per_batch(5000)))
-    assert measured == ((((4,),), 1, 5000),) * TRIALS
-
-
-def test_the_configuration_s_rows_are_run_as_they_are(run):
-    engine = FakeEngine(image((1, 1), (8, ANY)), script=per_batch(1000))
-    measured = run(engine, (warmup(4, 50), warmup(2, 60)))
-    assert {(bucket, rows) for bucket, rows, _ in measured} == {(((50,),), 4), (((60,),), 2)}
-
-
-def test_zeros_are_run_in_a_thread_of_its_own(run):
-    seen: list[Any] = []
-    threads: set[str] = set()
-
-    def look(arrays: Arrays) -> Arrays:
-        seen.append(np.array(arrays[0]))
-        threads.add(threading.current_thread().name)
-        return arrays
-
-    run(FakeEngine(fake_variant(max_batch=2), script=FakeScript(look)))
-    assert {array.shape for array in seen} == {(1, 4), (2, 4)}
-    assert not any(array.any() for array in seen)
-    assert threads == {"lane -1"}
-
-
-def test_texts_are_empty(run):
-    seen: list[Any] = []
-
-    def look(arrays: Arrays) -> Arrays:
-        seen.append(arrays[0].tolist())
-        return arrays
-
-    run(FakeEngine(fake_variant(row=(2,), max_batch=1, datatype="BYTES"), script=FakeScript(look)))
-    assert seen[0] == [[b"", b""]]
-
-
-@pytest.mark.parametrize("error", [
-    ExecutionFailed("can not run zeros"), DeviceError("lost", sticky=True),
+@pytest.mark.parametrize(("max_batch", "sizes"), [
+    (0, (1,)), (1, (1,)), (2, (1, 2)), (6, (1, 2, 4, 6)), (8, (1, 2, 4, 8)),
+    (48, (1, 2, 4, 8, 16, 32, 48)),
 ])
-def test_what_fails_is_raised_and_everything_is_given_back(run, error):
-    with pytest.raises(type(error), match=str(error)):
-        run(FakeEngine(fake_variant(), script=FakeScript(failures={3: error})))
-    assert run(FakeEngine(fake_variant(max_batch=1)))  # the next model is warmed up as usual
+def test_sizes_double_up_to_the_largest(max_batch, sizes):
+    assert doubling_sizes(max_batch) == sizes
+
+
+@pytest.mark.parametrize(("max_batch", "sizes"), [
+    (0, (1,)), (1, (1,)), (6, (1, 2, 4, 6)), (8, (1, 2, 4, 8)), (9, (1, 2, 4, 8, 9)),
+    (10, (1, 2, 4, 8, 9, 10)), (16, (1, 2, 4, 8, 12, 16)),
+    (64, (1, 2, 4, 8, 12, 16, 24, 32, 48, 64)),
+])
+def test_larger_sizes_that_contexts_are_made_for_lie_closer(max_batch, sizes):
+    assert pinned_sizes(max_batch) == sizes
+
+
+@pytest.mark.parametrize("max_batch", [9, 32, 100, 1000])
+def test_a_third_of_a_padded_batch_is_wasted_at_most(max_batch):
+    sizes = pinned_sizes(max_batch)
+    for smaller, larger in pairwise(sizes):
+        if smaller >= 8:
+            assert (larger - (smaller + 1)) / larger <= 1 / 3
+
+
+@pytest.mark.parametrize(("variant", "bucket"), [
+    (image((1, 3, 8), (64, 3, 8)), ((3, 8),)),
+    (image((2, 4), (2, 4), max_batch=0), ((2, 4),)),
+    (image((1, 3, 8), (64, 3, 16)), None),
+    (image((1, 8), (2, 8), max_batch=0), None),
+    (image((1, 1), (8, ANY)), None),
+])
+def test_the_only_bucket_there_is(variant, bucket):
+    assert only_bucket(variant) == bucket

@@ -1,11 +1,15 @@
-"""What a worker counts of each batch."""
+"""What a worker counts of each batch, and what it measures now and then."""
 
 import pytest
 
 from trtserve.clock import NS_PER_MS
+from trtserve.ipc.arena import ArenaStatistics
 from trtserve.ipc.message import Submit
 from trtserve.metrics import BATCH_SIZE_SUMS, METRICS, VERSION_SUMS, Recorder
-from trtserve.worker.counts import VersionCounts
+from trtserve.testing.clock import FakeClock
+from trtserve.testing.device import FakeDevice
+from trtserve.worker.batcher import BatcherStatistics
+from trtserve.worker.counts import VersionCounts, record_gauges
 from trtserve.worker.job import LaneResult
 from trtserve.worker.request import Batch, Request
 
@@ -80,3 +84,30 @@ def test_versions_are_counted_apart():
     other.batch(batch_of((2, 0)), result())
     assert recorder.counters["version_sums", ("m", "1", "inferences")] == 1
     assert recorder.counters["version_sums", ("m", "2", "inferences")] == 2
+
+
+@pytest.mark.parametrize("total", [None, 1000])
+def test_gauges_are_of_now(total):
+    recorder, device = Recorder(), FakeDevice(FakeClock())
+    device.total_bytes = total
+    taken = device.allocate(300)
+    batcher = BatcherStatistics({("m", 1): 7}, lanes=3, lanes_busy=2, buckets=1, tables=1)
+    versions = [("m", 1), ("broken", 2)]
+    record_gauges(
+        recorder, "worker fake", device, ArenaStatistics(4096, 512, 2), batcher, versions
+    )
+    memory: dict[tuple[str, tuple[str, ...]], float] = {
+        ("device_memory_bytes", ("fake",)): 1000,
+        ("device_memory_used_bytes", ("fake",)): 300,
+        ("scratch_bytes", ("fake",)): 0,
+        ("scratch_unshared_bytes", ("fake",)): 0,
+    }
+    assert recorder.gauges == {
+        ("queued_requests", ("m", "1")): 7, ("queued_requests", ("broken", "2")): 0,
+        ("lanes", ("fake",)): 3, ("lanes_busy", ("fake",)): 2,
+        ("arena_bytes", ("worker fake",)): 4096, ("arena_used_bytes", ("worker fake",)): 512,
+        **(memory if total else {}),
+    }
+    for name, labels in recorder.gauges:
+        assert len(METRICS[name].labels) == len(labels)
+    taken.close()

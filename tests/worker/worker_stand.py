@@ -22,15 +22,18 @@ from trtserve.testing.clock import FakeClock
 from trtserve.testing.device import FakeDevice
 from trtserve.testing.engine import Arrays, FakeEngine, FakeRuntime
 from trtserve.worker.batcher import Batcher
+from trtserve.worker.equip import Equipper
 from trtserve.worker.lane import Lane
 from trtserve.worker.loader import Loader
 from trtserve.worker.loop import WorkerLoop
 from trtserve.worker.output import OutputArena
 from trtserve.worker.runner import BatchRunner
-from trtserve.worker.warmup import WarmUp
 
 PATIENCE_SECONDS = 30
 """After which a test fails instead of hanging."""
+
+LOADER_SECONDS = 1
+"""A loader that waits for a lane when the loop ends waits for ever."""
 
 Kind = TypeVar("Kind", bound=m.Message)
 
@@ -191,15 +194,17 @@ class FrontEndSide(End):
 
 
 class WorkerStand:
-    """A worker on a FakeDevice (memory shared with the host) whose loop runs in a thread."""
+    """A worker on a FakeDevice whose loop runs in a thread. Unless it is given, the device shares
+    its memory with the host."""
 
     def __init__(
         self, engines: dict[str, FakeEngine | ModelLoadError], *, lanes: int = 1,
         inline: bool = False, folders: tuple[ModelFolder, ...] = (),
+        device: FakeDevice | None = None,
     ) -> None:
         ours, theirs = Channel.pair()
         self.supervisor = End(ours)
-        self.device = FakeDevice(FakeClock(), unified=True)
+        self.device = device or FakeDevice(FakeClock(), unified=True)
         self.outputs = OutputArena.create(1 << 20)
         self.front_ends: list[FrontEndSide] = []
         self.status: int | None = None
@@ -213,7 +218,7 @@ class WorkerStand:
         )
         self._loader = Loader(
             Repository(Path("/repository"), models), (FakeRuntime(engines),), self.device,
-            lanes + inline, WarmUp(self.device, self.outputs),
+            Equipper(self.device, self.outputs, lanes + inline),
         )
         self._thread = threading.Thread(target=self._run, name="worker loop", daemon=True)
 
@@ -247,11 +252,15 @@ class WorkerStand:
             front_end.greet()
         return front_end
 
-    def gauges(self) -> dict[str, float]:
-        """What the worker measures now, by name (the last labels win)."""
+    def statistics(self) -> m.Statistics:
+        """What the worker counts and measures now."""
         self.supervisor.say(m.Poll(77))
         beat = self.supervisor.expect(m.Heartbeat, lambda message: message.token == 77)
-        return {sample.name: sample.value for sample in beat.statistics.gauges}
+        return beat.statistics
+
+    def gauges(self) -> dict[str, float]:
+        """What the worker measures now, by name (the last labels win)."""
+        return {sample.name: sample.value for sample in self.statistics().gauges}
 
     def until(self, condition: Callable[[dict[str, float]], bool]) -> None:
         """Ask for the gauges until something is so."""
@@ -272,6 +281,7 @@ class WorkerStand:
         if self._thread.is_alive():
             self.supervisor.say(m.Stop(1.0))
             self.join()
+        self._loader.close()
         for front_end in self.front_ends:
             front_end.die()
         # What the end of a process does by itself. The worker's end of the control channel
@@ -279,7 +289,9 @@ class WorkerStand:
         for link in self._loop._links.values():
             link.close()
         self._loop._selector.close()
-        os.close(self._loop._wake_fd)
+        self._loader._thread.join(LOADER_SECONDS)
+        if not self._loader._thread.is_alive():
+            os.close(self._loop._wake_fd)  # nobody posts any more
         self.outputs.close()
         self._control.close()
         self.supervisor.channel.close()

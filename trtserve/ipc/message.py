@@ -51,6 +51,12 @@ class Submit(Message, frozen=True, tag=2):
     priority: int = 0
 
 
+class Trace(Message, frozen=True, tag=5):
+    """Send Traced for every batch from now on, or no more."""
+
+    on: bool
+
+
 class Cancel(Message, frozen=True, tag=3):
     """The callers of these requests are gone. Each is still answered, with Failed or Done."""
 
@@ -80,7 +86,11 @@ class OutputBlock(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Timing(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """How one batch went. `started_ns` is when it left the queue; stages in nanoseconds."""
+    """How one batch went. `started_ns` is when it left the queue; stages in nanoseconds.
+
+    `backlog_ns` is the lane time that everything which waits or runs on the worker should still
+    take, whoever asked for it.
+    """
 
     lane: int
     requests: int
@@ -90,6 +100,7 @@ class Timing(msgspec.Struct, frozen=True, array_like=True, gc=False):
     h2d_ns: int
     compute_ns: int
     d2h_ns: int
+    backlog_ns: int = 0
 
 
 class Done(Message, frozen=True, tag=10):
@@ -115,7 +126,8 @@ class ModelUpdate(Message, frozen=True, tag=12):
     """The state of one version on this worker, to front ends and to the supervisor.
 
     `spec` is None until the engines were read. `variant_ids` are in the order of the spec's
-    variants. `costs` are (variant id, bucket, nanoseconds a row), measured at warm-up.
+    variants. `costs` are (variant id, bucket, nanoseconds a row), measured at warm-up. `lanes`
+    is how many of its batches may run at once.
     """
 
     model: str
@@ -128,6 +140,7 @@ class ModelUpdate(Message, frozen=True, tag=12):
     load_seconds: float = 0.0
     warnings: tuple[str, ...] = ()
     where: str = ""
+    lanes: int = 1
 
     @property
     def full_reason(self) -> str:
@@ -147,15 +160,52 @@ class Settled(Message, frozen=True, tag=14):
     models: int
 
 
+class TracedBatch(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One batch as a lane ran it. Times on the host's monotonic clock; durations in nanoseconds.
+
+    `requests` are (front end, its id, arrived_ns). It left the queue at `started_ns`; the lane
+    began to gather at `began_ns`, and the four stages follow one another from there. `rows` came
+    from clients; the engine ran `padded` rows. `error` is the failure's text, "" without one.
+    """
+
+    id: int
+    model: str
+    version: int
+    variant: str
+    bucket: Bucket
+    lane: int
+    rows: int
+    padded: int
+    requests: tuple[tuple[str, int, int], ...]
+    started_ns: int
+    began_ns: int
+    stage_ns: int
+    h2d_ns: int
+    compute_ns: int
+    d2h_ns: int
+    error: str = ""
+
+
+class Traced(Message, frozen=True, tag=15):
+    """Batches that finished while Trace was on."""
+
+    device: str
+    batches: tuple[TracedBatch, ...]
+
+
 # --- control: supervisor to child --------------------------------------------------------
 
 
 class Start(Message, frozen=True, tag=20):
-    """The first message to a child: which one it is, and the settings as JSON."""
+    """The first message to a child: which one it is, and the settings as JSON.
+
+    `device` is a worker's: `cpu`, `cuda:0` and so on.
+    """
 
     index: int
     name: str
     settings: bytes
+    device: str = ""
 
 
 class Connect(Message, frozen=True, tag=21):
@@ -252,7 +302,8 @@ class StatisticsReply(Message, frozen=True, tag=34):
 
 
 AnyMessage = (
-    Attach | Submit | Cancel | Release | Done | Failed | ModelUpdate | Costs | Settled
+    Attach | Submit | Trace | Cancel | Release | Done | Failed | ModelUpdate | Costs | Settled
+    | Traced
     | Start | Connect | Reaped | Poll | Drain | Stop
     | Heartbeat | Listening | Fatal | StatisticsRequest | StatisticsReply
 )

@@ -12,10 +12,13 @@ from trtserve.worker.request import Batch, Request
 log = logging.getLogger(__name__)
 
 
-def answer(batch: Batch, result: LaneResult, leases: Leases) -> list[FrontEndLink]:
+def answer(
+    batch: Batch, result: LaneResult, leases: Leases, backlog_ns: int = 0
+) -> list[FrontEndLink]:
     """Answer every request of a batch whose front end lives.
 
-    The requests of one front end lie side by side in the batch. Returns all its front ends.
+    The requests of one front end lie side by side in the batch. `backlog_ns` is told along with
+    the times (see Timing). Returns all its front ends.
     """
     groups = _by_owner(batch.requests)
     for link, (first, last) in groups.items():
@@ -30,7 +33,7 @@ def answer(batch: Batch, result: LaneResult, leases: Leases) -> list[FrontEndLin
         return list(groups)
     timing = Timing(
         result.lane, len(batch.requests), batch.rows, batch.started_ns,
-        result.stage_ns, result.h2d_ns, result.compute_ns, result.d2h_ns,
+        result.stage_ns, result.h2d_ns, result.compute_ns, result.d2h_ns, backlog_ns,
     )
     lease = leases.lend(result.blocks, [link for link in groups if link.alive])
     for link, (first, last) in groups.items():

@@ -13,32 +13,33 @@ lane is free, a bucket's batch starts when waiting for company no longer pays:
 Among several that should start: by priority; then deadlines that would pass while another batch
 ran, the earliest first; then the model that has had the least lane time; then the oldest.
 Priority is an absolute order: while more urgent requests keep every lane busy, less urgent ones
-wait until their deadlines pass. Levels only exist where the configuration makes them.
+wait until their deadlines pass. Levels only exist where the configuration makes them. A version
+that has as many batches running as it may is passed over until one of them finishes; and lanes
+that were found to add little are kept for full batches (see concurrency.py).
 """
 
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import count
 
 from trtserve.clock import NS_PER_MS
-from trtserve.errors import (
-    Cancelled,
-    DeadlineExceeded,
-    ProtocolError,
-    RequestError,
-    Unavailable,
-)
+from trtserve.errors import Cancelled, ProtocolError, RequestError
 from trtserve.ipc.message import Bucket
 from trtserve.model.spec import QueuePolicy
 from trtserve.worker.bucket_queue import NEVER, BucketQueue
+from trtserve.worker.choice import choose
+from trtserve.worker.concurrency import LaneBudget
 from trtserve.worker.latency import LatencyTable
 from trtserve.worker.request import Batch, Request
-from trtserve.worker.variant import Share, Variant, Version
-
-MAX_TABLES = 1024
-"""Latency tables kept; beyond it the one used longest ago is forgotten. A table is about 2 KB,
-and a model that takes any size can meet any number of buckets."""
+from trtserve.worker.tables import LatencyTables
+from trtserve.worker.variant import (
+    UNLIMITED,
+    Share,
+    Variant,
+    Version,
+    refusal,
+    too_late,
+)
 
 LEAD_NS = 100 * NS_PER_MS
 """How much more lane time than its fair share a model may have by urgent deadlines. Without a
@@ -47,8 +48,8 @@ limit, a flood of requests with short deadlines would starve every model that se
 
 @dataclass(frozen=True, slots=True)
 class BatcherStatistics:
-    """A snapshot: requests queued for each (model, version), lanes, buckets with requests in
-    them, latency tables."""
+    """A snapshot: requests queued for each (model, version), lanes (reserved ones too), buckets
+    with requests in them, latency tables."""
 
     queued: Mapping[tuple[str, int], int]
     lanes: int
@@ -66,14 +67,17 @@ class Batcher:
     """
 
     def __init__(self, lanes: int, default_max_queue: int) -> None:
-        self.lanes = lanes
+        self._budget = LaneBudget(lanes)
         self._default_max_queue = default_max_queue
         self._shares: dict[str, Share] = {}
         self._versions: dict[tuple[str, int], Version] = {}
         self._variants: dict[int, Variant] = {}
         self._queues: dict[tuple[int, Bucket], BucketQueue] = {}
-        self._tables: OrderedDict[tuple[int, Bucket], LatencyTable] = OrderedDict()
-        self._running: dict[int, Batch] = {}
+        self._tables = LatencyTables()
+        self._running: dict[int, tuple[Batch, Version]] = {}
+        # Lane time: of what waits, each row at its queue's `row_ns`, and of what runs.
+        self._waiting_ns = 0
+        self._running_ns = 0
         self._ids = count(1)
         self._dropped: list[tuple[Request, RequestError]] = []
         # Lower bounds over all queues: before them there is nothing to look for, which saves
@@ -86,17 +90,21 @@ class Batcher:
     # --- what is served ------------------------------------------------------------------
 
     def add_variant(
-        self, variant: int, model: str, version: int, max_batch: int, queue: QueuePolicy
+        self, variant: int, model: str, version: int, max_batch: int, queue: QueuePolicy,
+        lanes: int | None = None,
     ) -> None:
         """Take requests for a variant from now on. `max_batch` 0: its requests run one by one.
 
-        All variants of a version share its queue limit, which the first one's policy sets.
+        All variants of a version share its queue limit and the number of lanes that it may be on
+        at once (None: all), which the first one sets.
         """
         share = self._shares.setdefault(model, Share())
         found = self._versions.get((model, version))
         if found is None:
             max_queue = queue.max_queue_size or self._default_max_queue
-            found = self._versions[model, version] = Version(model, version, max_queue, share)
+            max_running = UNLIMITED if lanes is None else lanes
+            found = Version(model, version, max_queue, max_running, share)
+            self._versions[model, version] = found
             share.versions += 1
         found.variants += 1
         self._variants[variant] = Variant(variant, found, max_batch, queue)
@@ -111,12 +119,9 @@ class Batcher:
         waiting: list[Request] = []
         for queue in [queue for queue in self._queues.values() if queue.variant is removed]:
             requests = list(queue)
-            for request in requests:
-                queue.remove(request)
-            self._changed(queue, len(requests))
+            self._remove(queue, requests)
             waiting += requests
-        for key in [key for key in self._tables if key[0] == variant]:
-            del self._tables[key]
+        self._tables.forget(variant)
         version.variants -= 1
         if not version.variants:
             del self._versions[version.model, version.number]
@@ -129,8 +134,30 @@ class Batcher:
         """Put no two requests of a variant into one batch from now on."""
         self._variants[variant].alone = True
         for queue in self._queues.values():
+            self._revalue(queue)
             queue.refresh()
         self._ready_ns = 0
+
+    # --- the pool of lanes ---------------------------------------------------------------
+
+    @property
+    def lanes(self) -> int:
+        """The lanes in the pool."""
+        return self._budget.lanes
+
+    @property
+    def lanes_in_all(self) -> int:
+        """All lanes, the reserved ones too."""
+        return self._budget.in_all
+
+    def reserve_lane(self) -> None:
+        """Take a lane out of the pool: of those that are busy one more has to finish before the
+        next batch starts. With no lane left requests just wait."""
+        self._budget.reserve()
+
+    def return_lane(self) -> None:
+        """Put a reserved lane back into the pool."""
+        self._budget.give_back()
 
     # --- requests come and go ------------------------------------------------------------
 
@@ -144,7 +171,7 @@ class Batcher:
         submit = request.submit
         variant = self._variants.get(submit.variant)
         if variant is None or request.cancelled or 0 < submit.deadline_ns <= now:
-            raise _refusal(request, variant, now)
+            raise refusal(request, variant, now)
         if variant.batched:
             if not 0 < submit.rows <= variant.max_rows:
                 raise variant.misfit(submit.rows)
@@ -158,12 +185,14 @@ class Batcher:
         key = (submit.variant, submit.bucket)
         queue = self._queues.get(key)
         if queue is None:
-            queue = self._queues[key] = BucketQueue(variant, submit.bucket, self._table(key))
+            table = self._tables.use(key, variant.max_rows)
+            queue = self._queues[key] = BucketQueue(variant, submit.bucket, table)
             # Time without work earns no credit.
             queue.share.virtual_ns = max(queue.share.virtual_ns, self._virtual_ns)
         version.queued += 1
         queue.push(request)
-        if queue.ready_ns < self._ready_ns:
+        self._waiting_ns += request.rows * queue.row_ns
+        if queue.ready_ns < self._ready_ns and version.running < version.max_running:
             self._ready_ns = queue.ready_ns
         if 0 < submit.deadline_ns < self._expiry_ns:
             self._expiry_ns = submit.deadline_ns
@@ -173,8 +202,7 @@ class Batcher:
         request.cancelled = True
         if request.queued:
             queue = self._queues[request.submit.variant, request.submit.bucket]
-            queue.remove(request)
-            self._changed(queue, 1)
+            self._remove(queue, (request,))
             self._dropped.append((request, Cancelled("cancelled while it waited for a lane")))
 
     def drop_owner(self, owner: object) -> int:
@@ -182,9 +210,7 @@ class Batcher:
         total = 0
         for queue in list(self._queues.values()):
             gone = [request for request in queue if request.owner is owner]
-            for request in gone:
-                queue.remove(request)
-            self._changed(queue, len(gone))
+            self._remove(queue, gone)
             total += len(gone)
         self._dropped = [entry for entry in self._dropped if entry[0].owner is not owner]
         return total
@@ -205,8 +231,7 @@ class Batcher:
         """
         if now >= self._expiry_ns:
             self._expire(now)
-        busy = len(self._running)
-        if busy >= self.lanes or not self._queues or (busy and now < self._ready_ns):
+        if not self._queues or not self._budget.room or (self._running and now < self._ready_ns):
             return None
         queue = self._choose(now)
         return self._start(queue, now) if queue else None
@@ -217,7 +242,7 @@ class Batcher:
         It may be early: a call then finds nothing to do.
         """
         when = self._expiry_ns
-        if len(self._running) < self.lanes:
+        if self._budget.useful_room:
             when = min(when, self._ready_ns)
         return None if when == NEVER else max(when, now)
 
@@ -227,8 +252,15 @@ class Batcher:
         `service_ns` is the time that the lane took; None: it failed, and nothing is learned.
         Raises ProtocolError for a batch that does not run.
         """
-        if self._running.pop(batch.id, None) is not batch:
+        started, version = self._running.pop(batch.id, (None, None))
+        if started is not batch or version is None:
             raise ProtocolError(f"batch {batch.id} finished, but it does not run: reported twice?")
+        alone_ns = None if service_ns is None else self._alone(batch)
+        self._budget.finished(now, batch.lanes_mark, batch.started_ns, alone_ns)
+        self._running_ns -= batch.charged_ns
+        if version.running == version.max_running and version.queued:
+            self._ready_ns = 0  # what it kept back may start now
+        version.running -= 1
         variant = self._variants.get(batch.variant)
         if variant is None:
             return
@@ -242,32 +274,40 @@ class Batcher:
 
     # --- what is known -------------------------------------------------------------------
 
+    def pin(self, variant: int, bucket: Bucket, sizes: tuple[int, ...]) -> None:
+        """Batches of a bucket are padded to these sizes from now on; () to none any more."""
+        key = (variant, bucket)
+        self._tables.pin(key, sizes)
+        if key in self._queues:
+            self._learned(key, self._tables.use(key, self._variants[variant].max_rows))
+
     def learn(self, variant: int, bucket: Bucket, rows: int, service_ns: int) -> None:
         """Teach the latency of a served variant, such as measured at warm-up."""
         key = (variant, bucket)
-        table = self._table(key)
+        table = self._tables.use(key, self._variants[variant].max_rows)
         table.record(rows, service_ns)
-        queue = self._queues.get(key)
-        if queue is not None:
-            queue.table = table  # its own may have been forgotten meanwhile
-            queue.refresh()
-            self._ready_ns = min(self._ready_ns, queue.ready_ns)
+        self._learned(key, table)
 
     def cost(self, variant: int, bucket: Bucket) -> int | None:
         """Nanoseconds a row at the best batch size measured; None when nothing was measured."""
-        table = self._tables.get((variant, bucket))
+        table = self._tables.get(variant, bucket)
         return None if table is None else table.row_cost()
 
     def estimate(self, batch: Batch) -> int | None:
         """How long a batch should take, in nanoseconds; None before the first measurement."""
-        table = self._tables.get((batch.variant, batch.bucket))
+        table = self._tables.get(batch.variant, batch.bucket)
         return None if table is None else table.estimate(batch.rows)
+
+    def backlog_ns(self) -> int:
+        """The lane time that everything which waits or runs should take, in batches as large as
+        pays; what was never measured counts as nothing."""
+        return self._waiting_ns + self._running_ns
 
     def statistics(self) -> BatcherStatistics:
         """How full everything is."""
         return BatcherStatistics(
             queued={key: version.queued for key, version in self._versions.items()},
-            lanes=self.lanes,
+            lanes=self.lanes_in_all,
             lanes_busy=len(self._running),
             buckets=len(self._queues),
             tables=len(self._tables),
@@ -277,46 +317,44 @@ class Batcher:
 
     def _choose(self, now: int) -> BucketQueue | None:
         """The queue whose batch should start first, if one should start at all."""
-        idle = not self._running
-        near = now + self._longest_ns
-        lead = self._virtual_ns + LEAD_NS
-        chosen: BucketQueue | None = None
-        first: tuple[int, int, int, int] | None = None
-        soonest = least = NEVER
-        for queue in self._queues.values():
-            ready = queue.ready_ns
-            if ready < soonest:
-                soonest = ready
-            if ready > now and not idle:
-                continue
-            virtual = queue.share.virtual_ns
-            if virtual < least:
-                least = virtual
-            latest = queue.latest_ns
-            # A deadline that cannot be met any more is not urgent: in a jam the hopeless
-            # would otherwise make all others hopeless too.
-            if now <= latest <= near and virtual <= lead:
-                place = (queue.rank, 0, latest, queue.oldest_ns)
-            else:
-                place = (queue.rank, 1, virtual, queue.oldest_ns)
-            if first is None or place < first:
-                first = place
-                chosen = queue
-        self._ready_ns = soonest
-        if chosen is not None:
-            self._virtual_ns = max(self._virtual_ns, least)
-        return chosen
+        choice = choose(
+            self._queues.values(), now, idle=not self._running,
+            # Beyond the useful lanes only full batches start, whose `ready_ns` is 0.
+            due=now if self._budget.useful_room else 0,
+            near=now + self._longest_ns, lead=self._virtual_ns + LEAD_NS,
+        )
+        self._ready_ns = choice.soonest_ns
+        if choice.queue is not None:
+            self._virtual_ns = max(self._virtual_ns, choice.least_ns)
+        return choice.queue
+
+    def _learned(self, key: tuple[int, Bucket], table: LatencyTable) -> None:
+        """A bucket's table has changed, or is another one: its own may have been forgotten."""
+        queue = self._queues.get(key)
+        if queue is not None:
+            queue.table = table
+            self._revalue(queue)
+            queue.refresh()
+            self._reconsider(queue)
 
     def _start(self, queue: BucketQueue, now: int) -> Batch:
         requests = queue.take()
-        self._changed(queue, len(requests))
+        version = queue.version
+        version.running += 1
         rows = sum([request.rows for request in requests])
+        self._changed(queue, len(requests), rows)
         charged = queue.table.estimate(rows) or 0
         queue.share.virtual_ns += charged
+        self._running_ns += charged
         ident = next(self._ids)
-        batch = Batch(ident, queue.variant.id, queue.bucket, requests, rows, now, charged)
-        self._running[ident] = batch
+        mark = self._budget.started(now)
+        batch = Batch(ident, queue.variant.id, queue.bucket, requests, rows, now, charged, mark)
+        self._running[ident] = batch, version
         return batch
+
+    def _alone(self, batch: Batch) -> int | None:
+        table = self._tables.get(batch.variant, batch.bucket)
+        return None if table is None else table.alone(batch.rows)
 
     def _expire(self, now: int) -> None:
         """Drop every request whose deadline has passed, and find the next deadline."""
@@ -325,45 +363,38 @@ class Batcher:
             soonest_here = queue.earliest_deadline()
             if soonest_here <= now:
                 expired = queue.take_expired(now)
-                self._changed(queue, len(expired))
-                self._dropped += [(request, _too_late(request, now)) for request in expired]
+                self._changed(queue, len(expired), sum([request.rows for request in expired]))
+                self._dropped += [(request, too_late(request, now)) for request in expired]
                 soonest_here = queue.earliest_deadline()
             soonest = min(soonest, soonest_here)
         self._expiry_ns = soonest
 
-    def _changed(self, queue: BucketQueue, left: int) -> None:
-        """So many requests have left a queue."""
-        queue.variant.version.queued -= left
+    def _remove(self, queue: BucketQueue, requests: Collection[Request]) -> None:
+        """Take requests out of a queue that they wait in."""
+        for request in requests:
+            queue.remove(request)
+        self._changed(queue, len(requests), sum([request.rows for request in requests]))
+
+    def _changed(self, queue: BucketQueue, left: int, rows: int) -> None:
+        """So many requests, with so many rows, have left a queue."""
+        queue.version.queued -= left
+        self._waiting_ns -= rows * queue.row_ns
         if queue.count:
             queue.refresh()
-            self._ready_ns = min(self._ready_ns, queue.ready_ns)
+            self._reconsider(queue)
             return
         del self._queues[queue.variant.id, queue.bucket]
         if not self._queues:
             self._ready_ns = self._expiry_ns = NEVER
 
-    def _table(self, key: tuple[int, Bucket]) -> LatencyTable:
-        table = self._tables.get(key)
-        if table is None:
-            table = self._tables[key] = LatencyTable(self._variants[key[0]].max_rows)
-            if len(self._tables) > MAX_TABLES:
-                self._tables.popitem(last=False)
-        else:
-            self._tables.move_to_end(key)
-        return table
+    def _reconsider(self, queue: BucketQueue) -> None:
+        """Look for a batch when this queue is ready, unless its version has all its lanes."""
+        version = queue.version
+        if queue.ready_ns < self._ready_ns and version.running < version.max_running:
+            self._ready_ns = queue.ready_ns
 
-
-def _refusal(request: Request, variant: Variant | None, now: int) -> RequestError:
-    if variant is None:
-        return Unavailable("the model was unloaded meanwhile; try again")
-    if request.cancelled:
-        return Cancelled("cancelled before it was queued")
-    return _too_late(request, now)
-
-
-def _too_late(request: Request, now: int) -> DeadlineExceeded:
-    waited_ms = (now - request.submit.arrived_ns) / NS_PER_MS
-    return DeadlineExceeded(
-        f"the deadline passed after {waited_ms:.1f} ms without a free lane; allow more time, "
-        f"or send fewer requests at once"
-    )
+    def _revalue(self, queue: BucketQueue) -> None:
+        """What a row costs may have changed."""
+        before = queue.row_ns
+        queue.revalue()
+        self._waiting_ns += queue.rows * (queue.row_ns - before)

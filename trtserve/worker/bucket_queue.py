@@ -27,15 +27,19 @@ class BucketQueue:
     - `latest_ns`: the latest start that meets the earliest deadline; NEVER without one.
     - `oldest_ns`: the arrival of the request that has waited longest.
     - `rank`: the most urgent one's.
+
+    `row_ns` is the lane time that a row should take in a full batch, 0 before the first
+    measurement; `revalue` brings it up to date.
     """
 
     __slots__ = (
         "_deadlines", "_lines", "_pushed", "bucket", "count", "latest_ns", "oldest_ns", "rank",
-        "ready_ns", "rows", "share", "table", "variant",
+        "ready_ns", "row_ns", "rows", "share", "table", "variant", "version",
     )
 
     def __init__(self, variant: Variant, bucket: Bucket, table: LatencyTable) -> None:
         self.variant = variant
+        self.version = variant.version
         self.share = variant.version.share
         self.bucket = bucket
         self.table = table
@@ -46,6 +50,7 @@ class BucketQueue:
         self._lines: dict[int, deque[Request]] = {}
         self._deadlines: list[tuple[int, int, Request]] = []
         self._pushed = 0
+        self.revalue()
 
     def __iter__(self) -> Iterator[Request]:
         for line in self._lines.values():
@@ -118,6 +123,11 @@ class BucketQueue:
         if variant.alone:
             return 1
         return variant.full_rows or min(variant.max_rows, self.table.best_rows)
+
+    def revalue(self) -> None:
+        """Work out anew what a row costs, after the table has learned."""
+        rows = self.full_size()
+        self.row_ns = (self.table.estimate(rows) or 0) // rows
 
     def refresh(self) -> None:
         """Work out anew when to start, after the queue or its table has changed."""

@@ -1,54 +1,88 @@
 """The memory that a lane keeps for the inputs and outputs of its batches."""
 
+import logging
+
 from trtserve.device.interface import Buffer, Device
-from trtserve.errors import ExecutionFailed
+
+log = logging.getLogger(__name__)
+
+Place = tuple[str, int, int]
+"""Kind (`input`, `output` or `staging`), the tensor's index, and bytes, which stand for their size
+class."""
+
+_SMALLEST = 256
+
+
+class _Kept:
+    """A buffer and how many hold it."""
+
+    __slots__ = ("buffer", "holders")
+
+    def __init__(self, buffer: Buffer) -> None:
+        self.buffer = buffer
+        self.holders = 0
 
 
 class LaneBuffers:
-    """One buffer for each place: ("input", 0), ("output", 1) and so on.
+    """One buffer for each kind, tensor and size class (powers of two).
 
-    Where host and device share memory a buffer grows when a batch needs more. Elsewhere
-    allocating stops the whole device, so `reserve` has to be called at load, and a batch that
-    needs more fails.
+    A place never moves while anybody holds it, because graphs have addresses baked in. All
+    batches of the lane share the places, as it runs one at a time. Allocating stops a CUDA
+    device, so `reserve` is called at load; a batch of a shape that nobody foresaw still gets
+    its memory, and the log says so.
     """
 
     def __init__(self, device: Device) -> None:
         self._device = device
-        self._buffers: dict[tuple[str, int], Buffer] = {}
+        self._places: dict[Place, _Kept] = {}
 
     def reserve(self, kind: str, index: int, size: int) -> None:
-        """Make the place hold at least `size` bytes. What it held before is lost."""
-        place = (kind, index)
-        buffer = self._buffers.get(place)
-        if buffer is not None and buffer.size >= size:
+        """Hold the place for `size` bytes. Raises DeviceError where memory is short."""
+        self._place(kind, index, size).holders += 1
+
+    def release(self, kind: str, index: int, size: int) -> None:
+        """Hold it no longer; the last holder's release frees it."""
+        place = (kind, index, _size_class(size))
+        kept = self._places.get(place)
+        if kept is None:
             return
-        if buffer is not None:
-            del self._buffers[place]
-            buffer.close()
-        # Powers of two: a place whose batches keep growing is replaced a few times only.
-        self._buffers[place] = self._device.allocate(1 << max(8, (size - 1).bit_length()))
+        kept.holders -= 1
+        if kept.holders <= 0:
+            del self._places[place]
+            kept.buffer.close()
 
     def take(self, kind: str, index: int, size: int) -> int:
-        """The address of the place, for one batch. Raises ExecutionFailed if it is too small."""
-        buffer = self._buffers.get((kind, index))
-        if buffer is None or buffer.size < size:
+        """The address of the place, for one batch."""
+        kept = self._places.get((kind, index, _size_class(size)))
+        if kept is None:
             if not self._device.unified:
-                held = buffer.size if buffer else 0
-                raise ExecutionFailed(
-                    f"{kind} {index} of this batch has {size} bytes and the lane has reserved "
-                    f"{held}. Warm the model up with its largest batch"
+                log.warning(
+                    "%s allocates %d bytes while it serves, for a shape that was not warmed up; "
+                    "name it in the model's model_warmup", self._device.name, _size_class(size),
                 )
-            self.reserve(kind, index, size)
-            buffer = self._buffers[kind, index]
-        return buffer.address
+            kept = self._place(kind, index, size)
+        return kept.buffer.address
 
     @property
     def size(self) -> int:
         """Bytes of all places together."""
-        return sum(buffer.size for buffer in self._buffers.values())
+        return sum(kept.buffer.size for kept in self._places.values())
 
     def close(self) -> None:
-        """Give the memory back. Twice is harmless."""
-        for buffer in self._buffers.values():
-            buffer.close()
-        self._buffers.clear()
+        """Give the memory back, held or not. Twice is harmless."""
+        for kept in self._places.values():
+            kept.buffer.close()
+        self._places.clear()
+
+    def _place(self, kind: str, index: int, size: int) -> _Kept:
+        rounded = _size_class(size)
+        kept = self._places.get((kind, index, rounded))
+        if kept is None:
+            make = self._device.allocate_staging if kind == "staging" else self._device.allocate
+            kept = self._places[kind, index, rounded] = _Kept(make(rounded))
+        return kept
+
+
+def _size_class(size: int) -> int:
+    """The next power of two: sizes that keep growing need few places."""
+    return max(_SMALLEST, 1 << (size - 1).bit_length()) if size else _SMALLEST

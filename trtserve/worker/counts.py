@@ -1,9 +1,15 @@
 """What a worker counts for each version of a model, once for each batch."""
 
+from collections.abc import Iterable, Sequence
+
 from trtserve import clock
 from trtserve.clock import NS_PER_S
+from trtserve.device.interface import Device
+from trtserve.engine.scratch import Scratch
+from trtserve.ipc.arena import ArenaStatistics
 from trtserve.metrics import BATCH_SIZE_SUMS, Histogram, Labels, Recorder
-from trtserve.worker.lane import LaneResult
+from trtserve.worker.batcher import BatcherStatistics
+from trtserve.worker.job import LaneResult
 from trtserve.worker.request import Batch
 
 _STAGES = ("stage", "h2d", "compute", "d2h")
@@ -12,6 +18,33 @@ _SUMS = (
     "executed", "inferences", "executions", "queue_ns", "input_ns", "infer_ns", "output_ns",
 )
 """The part of metrics.VERSION_SUMS that workers count."""
+
+
+def record_gauges(
+    recorder: Recorder, process: str, device: Device, arena: ArenaStatistics,
+    batcher: BatcherStatistics, versions: Iterable[tuple[str, int]],
+    scratches: Sequence[Scratch] = (),
+) -> None:
+    """What is so now: requests waiting for each (model, version), lanes, and memory.
+
+    `versions` are all that there are, those that do not serve included.
+    """
+    for model, version in versions:
+        length = batcher.queued.get((model, version), 0)
+        recorder.gauge("queued_requests", (model, str(version)), length)
+    recorder.gauge("lanes", (device.name,), batcher.lanes)
+    recorder.gauge("lanes_busy", (device.name,), batcher.lanes_busy)
+    memory = device.memory()
+    if memory is not None:
+        free, total = memory
+        recorder.gauge("device_memory_bytes", (device.name,), total)
+        recorder.gauge("device_memory_used_bytes", (device.name,), total - free)
+        together = sum(scratch.size for scratch in scratches)
+        recorder.gauge("scratch_bytes", (device.name,), together)
+        apart = sum(scratch.unshared for scratch in scratches)
+        recorder.gauge("scratch_unshared_bytes", (device.name,), apart)
+    recorder.gauge("arena_bytes", (process,), arena.capacity)
+    recorder.gauge("arena_used_bytes", (process,), arena.used)
 
 
 class VersionCounts:

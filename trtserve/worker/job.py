@@ -14,7 +14,9 @@ class LaneJob(msgspec.Struct, frozen=True):
     `context` belongs to the lane. `bucket` has each input's shape, without the batch dimension
     where `batched`. For each request: `rows` has its rows, `inputs` the (address, bytes) of each
     of its inputs, which must stay untouched until the result. `wanted` are the indices of the
-    outputs that any request wants. Not batched: exactly one request.
+    outputs that any request wants. Not batched: exactly one request. `padded`: the rows that the
+    engine runs, where they are more than the requests' (what the others hold does not matter); 0:
+    no more.
     """
 
     batch_id: int
@@ -25,13 +27,16 @@ class LaneJob(msgspec.Struct, frozen=True):
     rows: tuple[int, ...]
     inputs: tuple[tuple[tuple[int, int], ...], ...]
     wanted: frozenset[int]
+    padded: int = 0
 
 
 class LaneResult(msgspec.Struct, frozen=True):
-    """How a batch went. Times in nanoseconds; `finished_ns` is a point of the monotonic clock.
+    """How a batch went. Times in nanoseconds; `began_ns` and `finished_ns` are points of the
+    monotonic clock.
 
     Without an error: `outputs` has the wanted outputs by index, and `blocks` the offsets in the
     output arena that the receiver frees once they are read. With an error no block is held.
+    `padded` is the job's.
     """
 
     batch_id: int
@@ -44,6 +49,8 @@ class LaneResult(msgspec.Struct, frozen=True):
     h2d_ns: int = 0
     compute_ns: int = 0
     d2h_ns: int = 0
+    began_ns: int = 0
+    padded: int = 0
 
     @property
     def service_ns(self) -> int:

@@ -4,9 +4,14 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from setproctitle import setthreadtitle
 
 from trtserve.device.interface import Device
 from trtserve.errors import ProtocolError
+from trtserve.worker.compute_order import ComputeOrder
 from trtserve.worker.job import LaneJob, LaneResult
 from trtserve.worker.output import OutputArena
 from trtserve.worker.runner import BatchRunner
@@ -15,12 +20,31 @@ __all__ = ["Lane", "LaneJob", "LaneResult"]
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+
+class _Task:
+    """Something else than a batch to do in the lane's thread."""
+
+    __slots__ = ("future", "work")
+
+    def __init__(self, work: Callable[[BatchRunner], Any]) -> None:
+        self.work = work
+        self.future: Future[Any] = Future()
+
+    def run(self, runner: BatchRunner) -> None:
+        try:
+            self.future.set_result(self.work(runner))
+        except BaseException as error:
+            self.future.set_exception(error)
+
 
 class Lane:
     """Runs one batch at a time in its thread and hands each result to `on_done` from there.
 
     By the time `on_done` is called the lane takes the next batch, so `on_done` may submit it.
-    Nothing that a batch does ends the thread.
+    Nothing that a batch does ends the thread. Whatever else touches the lane's streams and
+    contexts goes through `perform`.
     """
 
     def __init__(
@@ -29,21 +53,26 @@ class Lane:
         device: Device,
         outputs: OutputArena,
         on_done: Callable[[LaneResult], None],
+        order: ComputeOrder | None = None,
     ) -> None:
         self.index = index
-        self.runner = BatchRunner(index, device, outputs)
+        self.runner = BatchRunner(index, device, outputs, order)
         self._on_done = on_done
-        self._jobs: queue.SimpleQueue[LaneJob | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[LaneJob | _Task | None] = queue.SimpleQueue()
         self._busy = threading.Lock()
         self._open = False
         # A daemon: an engine that never comes back must not keep the process from its end.
         self._thread = threading.Thread(target=self._work, name=f"lane {index}", daemon=True)
 
     def start(self) -> None:
-        """Make streams and events, and start the thread. Raises DeviceError."""
-        self.runner.open()
-        self._open = True
+        """Start the thread, which makes streams and events. Raises DeviceError."""
         self._thread.start()
+        self._open = True
+        try:
+            self.perform(BatchRunner.open)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def busy(self) -> bool:
@@ -64,6 +93,18 @@ class Lane:
             )
         self._jobs.put(job)
 
+    def perform(self, work: Callable[[BatchRunner], T]) -> T:
+        """Do something in the lane's thread, after the batch that runs, and wait for it.
+
+        Returns what it returns and raises what it raises; ProtocolError if the lane is closed.
+        """
+        if not self._open:
+            raise ProtocolError(f"lane {self.index} is not open")
+        task = _Task(work)
+        self._jobs.put(task)
+        result: T = task.future.result()
+        return result
+
     def close(self) -> None:
         """Finish the batch that runs, end the thread, give everything back. Twice is harmless."""
         if not self._open:
@@ -71,15 +112,20 @@ class Lane:
         self._open = False
         self._jobs.put(None)
         self._thread.join()
-        self.runner.close()
 
     def _work(self) -> None:
+        setthreadtitle(f"lane {self.index}")  # for top -H and profilers
         while True:
             job = self._jobs.get()
             if job is None:
+                self.runner.close()
                 return
+            if isinstance(job, _Task):
+                job.run(self.runner)
+                # No reference stays here while the thread waits: a context may be closed meanwhile.
+                del job
+                continue
             result = self.runner.run(job)
-            # No reference stays here while the thread waits: a context may be closed meanwhile.
             del job
             self._busy.release()
             try:

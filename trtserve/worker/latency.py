@@ -1,5 +1,8 @@
 """What is learned of one bucket: how long its batches take, and how closely its requests come."""
 
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+
 TRIALS = 3
 """Runs of a size before it is judged. The first run of a shape plans and allocates, so until
 then the quickest run counts, not the mean."""
@@ -24,6 +27,11 @@ REFRESH = 256
 """After as many batches the size beyond the best is judged afresh, because the device, its clock
 or its neighbours may have changed: about one batch in a hundred is such a trial."""
 
+SETTLED = 16
+AGAIN = 8
+"""After so many batches of a size the mean moves slowly: the best size is then worked out anew
+for every eighth batch only, which is a tenth of the loop's own time for a lone request."""
+
 PATIENCE = 3
 """A request waits for company for a third of a lone one's service time. Simulated with three
 lanes that share one device (they meet at its compute), Poisson arrivals and 5 to 60 % load: a
@@ -45,14 +53,16 @@ class _Cell:
     whatever the mix of sizes.
     """
 
-    __slots__ = ("ns", "rows", "samples")
+    __slots__ = ("least_row_ns", "ns", "rows", "samples")
 
     def __init__(self) -> None:
         self.samples = 0
+        self.least_row_ns = float("inf")
         self.rows = 0.0
         self.ns = 0.0
 
     def record(self, rows: int, ns: int) -> None:
+        self.least_row_ns = min(self.least_row_ns, ns / rows)
         if self.samples < TRIALS:
             if not self.samples or ns * self.rows < self.ns * rows:
                 self.rows = rows
@@ -67,8 +77,9 @@ class _Cell:
 class LatencyTable:
     """The measured service time l(rows) of one variant and bucket, in nanoseconds.
 
-    The grid is 1, 2, 4, ... and `max_rows`, the largest batch. Two plain attributes are read for
-    every request:
+    The grid is 1, 2, 4, ... and `max_rows`, the largest batch; or the given `sizes`, to which
+    batches are padded, so that each takes as long as the next larger size. Two plain attributes
+    are read for every request:
 
     - `best_rows`: beyond this size growing no longer pays. While the sizes measured so far paid,
       it is the next size of the grid, so that an unknown bucket tries 1, 2, 4, ... in turn, and
@@ -78,15 +89,16 @@ class LatencyTable:
     """
 
     __slots__ = (
-        "_arrived_ns", "_cache", "_cells", "_gap_ns", "_grid", "_records", "_worth_ns",
+        "_arrived_ns", "_cache", "_cells", "_gap_ns", "_grid", "_padded", "_records", "_worth_ns",
         "best_rows", "patience_ns",
     )
 
-    def __init__(self, max_rows: int) -> None:
-        grid = [1]
-        while grid[-1] < max_rows:
+    def __init__(self, max_rows: int, sizes: Sequence[int] = ()) -> None:
+        grid = list(sizes) or [1]
+        while not sizes and grid[-1] < max_rows:
             grid.append(min(2 * grid[-1], max_rows))
         self._grid = grid
+        self._padded = bool(sizes)
         self._cells = [_Cell() for _ in grid]
         self._cache: dict[int, int] = {}
         self._records = 0
@@ -109,13 +121,14 @@ class LatencyTable:
 
     def record(self, rows: int, service_ns: int) -> None:
         """Learn that a batch of so many rows (1 or more) took so long."""
-        index = len(self._grid) - 1
-        while self._grid[index] > rows:
-            index -= 1
-        self._cells[index].record(rows, service_ns)
+        rows = self._run_rows(rows)
+        index = max(0, bisect_right(self._grid, rows) - 1)
+        cell = self._cells[index]
+        cell.record(rows, service_ns)
         self._cache.clear()
         self._records += 1
-        self.best_rows = self._find_best()
+        if cell.samples <= SETTLED or not self._records % AGAIN:
+            self.best_rows = self._find_best()
         lone = self.estimate(1) or 0
         self._worth_ns = min(lone // PATIENCE, MAX_PATIENCE_NS)
 
@@ -127,14 +140,27 @@ class LatencyTable:
         """
         found = self._cache.get(rows)
         if found is None and self._records:
-            found = self._cache[rows] = self._interpolate(rows)
+            found = self._cache[rows] = self._interpolate(self._run_rows(rows))
         return found
+
+    def alone(self, rows: int) -> int | None:
+        """What a batch of so many rows takes with the device to itself: the quickest that was
+        seen. None before the first of its size."""
+        rows = self._run_rows(rows)
+        cell = self._cells[max(0, bisect_right(self._grid, rows) - 1)]
+        return int(cell.least_row_ns * rows) if cell.samples else None
 
     def row_cost(self) -> int | None:
         """Nanoseconds a row at the best size measured; None before the first measurement."""
         if not self._records:
             return None
         return int(min(cell.ns / cell.rows for cell in self._cells if cell.samples))
+
+    def _run_rows(self, rows: int) -> int:
+        """The rows that the engine runs for a batch of so many."""
+        if not self._padded or rows >= self._grid[-1]:
+            return rows
+        return self._grid[bisect_left(self._grid, rows)]
 
     def _interpolate(self, rows: int) -> int:
         below = above = None

@@ -11,7 +11,7 @@ class FrontEndLink:
     """One incarnation of a front end: its channel, its arena, its requests.
 
     `requests` are queued or running. `running` counts batches that read its arena: a dead front
-    end's arena is unmapped only when none does.
+    end's arena is unmapped only when none does. `pinned`: the device copies from it at full speed.
     """
 
     def __init__(self, peer: str, channel: Channel) -> None:
@@ -20,6 +20,7 @@ class FrontEndLink:
         self.requests: dict[int, Request] = {}
         self.running = 0
         self.alive = True
+        self.pinned = False
         self.arena: Arena | None = None
 
     def attach(self) -> Arena:

@@ -1,112 +1,131 @@
 """Loading models, in a thread of its own so that lanes and loop never wait for it.
 
 Models load one after the other. Each posts what became of it; one that fails says why and
-leaves the others alone.
+leaves the others alone. Afterwards the thread makes contexts for the buckets that prove to come
+often, and closes those of buckets that do not come any more.
 """
 
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from queue import SimpleQueue
 
 from trtserve import clock
 from trtserve.clock import NS_PER_S
 from trtserve.device.interface import Device
-from trtserve.engine.interface import Context, Engine, Runtime
-from trtserve.errors import ModelLoadError, OperatorError, TrtserveError
-from trtserve.ipc.message import ModelUpdate
+from trtserve.engine.interface import Engine, Runtime
+from trtserve.errors import DeviceError, ModelLoadError, OperatorError, TrtserveError
+from trtserve.ipc.message import Bucket, ModelUpdate
 from trtserve.model.configuration import ModelConfiguration, apply
+from trtserve.model.placement import Placed, place
 from trtserve.model.repository import ModelFolder, Repository
-from trtserve.model.spec import ModelState, VariantSpec, VersionSpec
+from trtserve.model.spec import ModelState, VersionSpec
 from trtserve.model.version_folder import VersionFolder
-from trtserve.worker.warmup import Measured, WarmUp
+from trtserve.worker.contexts import Pinned
+from trtserve.worker.equip import Equipment, Equipper
+from trtserve.worker.loading import DeviceLost, Finished, Loaded, LoadEvent, PinsMade, Progress
+from trtserve.worker.prepare import Source
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class LoadedVariant:
-    """A variant with a context for each lane, and what its warm-up measured."""
-
-    spec: VariantSpec
-    contexts: tuple[Context, ...]
-    measured: tuple[Measured, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A version that is ready to run. `seconds` is what loading and warming took.
-
-    `batch_derived`: that dimension 0 is a batch was concluded from the engines' shapes only.
-    """
-
-    spec: VersionSpec
-    variants: tuple[LoadedVariant, ...]
-    seconds: float
-    warnings: tuple[str, ...]
-    batch_derived: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """A version that is being loaded, or failed to."""
-
-    update: ModelUpdate
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """Every model was tried."""
-
-    models: int
-
-
-LoadEvent = Loaded | Progress | Finished
+Post = Callable[[LoadEvent], None]
 
 
 class Loader:
     """Loads every model of a repository onto one device, in its thread.
 
-    `contexts` is how many each variant gets: one for each lane, inline ones included.
+    `equipper` makes the contexts on the lanes. `devices` are all of the daemon's, by name: models
+    that live on others only are left out.
     """
 
     def __init__(
-        self, repository: Repository, runtimes: Sequence[Runtime], device: Device, contexts: int,
-        warm_up: WarmUp,
+        self, repository: Repository, runtimes: Sequence[Runtime], device: Device,
+        equipper: Equipper, devices: Sequence[str] = (),
     ) -> None:
         self._repository = repository
         self._runtimes = runtimes
         self._device = device
-        self._contexts = contexts
-        self._warm_up = warm_up
-        self._post: Callable[[LoadEvent], None] = lambda _: None
+        self._equipper = equipper
+        self._devices = devices or (device.name,)
+        self._work: SimpleQueue[Callable[[], LoadEvent | None] | None] = SimpleQueue()
+        self._post: Post = lambda _: None
+        # A daemon: what it waits for may never come once the loop has ended.
+        self._thread = threading.Thread(target=self._run, name="loader", daemon=True)
 
-    def start(self, post: Callable[[LoadEvent], None]) -> None:
+    def start(self, post: Post) -> None:
         """Begin. `post` is called from the loader's thread."""
         self._post = post
-        threading.Thread(target=self._run, name="loader", daemon=True).start()
+        self._equipper.lend_from(post)
+        self._thread.start()
+
+    def pin(self, number: int, equipment: Equipment, bucket: Bucket) -> None:
+        """Make contexts for a bucket of a resident variant; PinsMade tells the outcome."""
+        self._work.put(lambda: self._pin(number, equipment, bucket))
+
+    def unpin(self, equipment: Equipment, pinned: Sequence[Pinned | None]) -> None:
+        """Close contexts of a bucket, one entry for each lane, that no batch is given any more."""
+        self._work.put(lambda: self._unpin(equipment, pinned))
+
+    def close(self) -> None:
+        """End the thread once it has done what it was asked. Twice is harmless."""
+        self._work.put(None)
 
     def _run(self) -> None:
-        models = self._repository.models
-        for model in models:
+        try:
+            self._device.enter_thread()
+            self._load_all()
+            while (work := self._work.get()) is not None:
+                event = work()
+                if event is not None:
+                    self._post(event)
+        except DeviceError as error:
+            self._post(DeviceLost(error))
+
+    def _load_all(self) -> None:
+        here = [model for model in self._repository.models if self._placed(model) is not None]
+        for model in here:
             for update in _announce(model):
                 self._post(Progress(update))
-        for model in models:
-            if model.configuration is not None:
+        for model in here:
+            placed = self._placed(model)
+            if model.configuration is not None and placed is not None:
                 for version in model.versions:
-                    self._post(self._load(model, version, model.configuration))
-        self._warm_up.close()
-        self._post(Finished(len(models)))
+                    self._post(self._load(model, version, model.configuration, placed))
+        self._equipper.finished()
+        self._post(Finished(len(here)))
+
+    def _placed(self, model: ModelFolder) -> Placed | None:
+        """How a model lives here. One that can not be read is told of by every worker."""
+        if model.configuration is None:
+            return Placed()
+        return place(model.configuration, self._devices, self._device.name)
 
     def _load(
-        self, model: ModelFolder, version: VersionFolder, configuration: ModelConfiguration
+        self, model: ModelFolder, version: VersionFolder, configuration: ModelConfiguration,
+        placed: Placed,
     ) -> LoadEvent:
+        """Load one version. Raises DeviceError when the device is lost."""
         started = clock.now_ns()
         try:
             spec, engines = load_version(
                 model.name, version, configuration, self._runtimes, self._device
             )
-            variants = self._prepare(spec, engines, configuration)
+            try:
+                equipments = self._equipper.equip([
+                    Source(engine, index, variant, engine.captures)
+                    for (engine, index), variant in zip(engines, spec.variants, strict=True)
+                ], configuration.warmups)
+            except BaseException:
+                close_engines(engines)
+                raise
+        except DeviceError as error:
+            if error.sticky:
+                raise
+            log.error("model %s version %d does not load: %s", model.name, version.version, error)
+            ours = ModelLoadError(
+                str(error), cure="Free device memory, or serve it on fewer lanes or another device"
+            )
+            return Progress(_failure(model.name, version.version, ours))
         except TrtserveError as error:
             log.error("model %s version %d does not load: %s", model.name, version.version, error)
             return Progress(_failure(model.name, version.version, error))
@@ -115,33 +134,43 @@ class Loader:
             ours = ModelLoadError("an error of the server's own; its log has the details")
             return Progress(_failure(model.name, version.version, ours))
         seconds = (clock.now_ns() - started) / NS_PER_S
+        warnings = (*configuration.warnings, *filter(None, [placed.warning]))
         return Loaded(
-            spec, variants, seconds, tuple(configuration.warnings),
-            batch_derived=configuration.max_batch_size is None,
+            spec, tuple(equipments), seconds, warnings,
+            batch_derived=configuration.max_batch_size is None, lanes=placed.lanes,
         )
 
-    def _prepare(
-        self, spec: VersionSpec, engines: Sequence[tuple[Engine, int]],
-        configuration: ModelConfiguration,
-    ) -> tuple[LoadedVariant, ...]:
-        """Contexts for the lanes, and the warm-up. Closes everything when it raises."""
-        contexts: list[Context] = []
-        variants: list[LoadedVariant] = []
+    def _pin(self, number: int, equipment: Equipment, bucket: Bucket) -> PinsMade:
+        """Make contexts for a bucket. Raises DeviceError when the device is lost."""
+        name = equipment.source.variant.name
         try:
-            for (engine, index), variant in zip(engines, spec.variants, strict=True):
-                contexts += [engine.create_context(index) for _ in range(self._contexts)]
-                measured = self._warm_up.run(
-                    variant, engine.create_context(index), configuration.warmups
-                )
-                own = tuple(contexts[-self._contexts:])
-                variants.append(LoadedVariant(variant, own, measured))
-        except BaseException:
-            for context in contexts:
-                context.close()
-            for engine, _ in engines:
-                engine.close()
-            raise
-        return tuple(variants)
+            pinned, measured = self._equipper.pin(equipment, bucket)
+        except TrtserveError as error:
+            if isinstance(error, DeviceError) and error.sticky:
+                raise
+            log.warning("%s gets no contexts of its own for %s: %s", name, list(bucket), error)
+        except Exception:  # an adapter's bug: the thread and the models go on
+            log.exception("%s gets no contexts of its own for %s", name, list(bucket))
+        else:
+            return PinsMade(number, bucket, tuple(pinned), tuple(measured))
+        return PinsMade(number, bucket, (), ())
+
+    def _unpin(self, equipment: Equipment, pinned: Sequence[Pinned | None]) -> None:
+        """Close contexts. Raises DeviceError when the device is lost."""
+        try:
+            self._equipper.unpin(equipment, pinned)
+        except DeviceError as error:
+            if error.sticky:
+                raise
+            log.warning("%s: %s", equipment.source.variant.name, error)
+        except Exception:
+            log.exception("contexts of %s do not close", equipment.source.variant.name)
+
+
+def close_engines(engines: Sequence[tuple[Engine, int]]) -> None:
+    """Free their weights. Their contexts are closed."""
+    for engine, _ in engines:
+        engine.close()
 
 
 def served_suffixes(runtimes: Sequence[Runtime]) -> tuple[str, ...]:

@@ -13,22 +13,29 @@ from collections.abc import Iterable, Sequence
 from trtserve import clock
 from trtserve.clock import NS_PER_S
 from trtserve.device.interface import Device
+from trtserve.engine.scratch import Scratch
 from trtserve.errors import DeviceError, RequestError, Unavailable
 from trtserve.ipc import message as m
 from trtserve.ipc.channel import Channel
 from trtserve.metrics import Recorder
 from trtserve.worker.answer import answer, failed
 from trtserve.worker.batcher import Batcher
+from trtserve.worker.counts import record_gauges
 from trtserve.worker.inline import Inline
 from trtserve.worker.lane import Lane, LaneJob, LaneResult
 from trtserve.worker.leases import Leases
+from trtserve.worker.lending import Borrow, GiveBack, LanePool
 from trtserve.worker.link import FrontEndLink
-from trtserve.worker.loader import Finished, Loaded, Loader, LoadEvent, Progress
+from trtserve.worker.loader import Loader
+from trtserve.worker.loading import DeviceLost, LoadEvent
+from trtserve.worker.models import Models
+from trtserve.worker.outbox import Outbox
 from trtserve.worker.output import OutputArena
+from trtserve.worker.pinning import pin
 from trtserve.worker.request import Batch, Request
-from trtserve.worker.resident import Residents
 from trtserve.worker.run import Run, blames_a_request
 from trtserve.worker.runner import BatchRunner
+from trtserve.worker.tracer import Tracer
 from trtserve.worker.trial import Trial
 
 log = logging.getLogger(__name__)
@@ -56,16 +63,17 @@ class WorkerLoop:
         self._links: dict[str, FrontEndLink] = {}
         self._leases = Leases(outputs)
         self._recorder = Recorder()
-        self._residents = Residents()
+        self._models = Models(batcher, self._recorder)
+        self._residents = self._models.residents
+        self._tracer = Tracer(device.name)
         self._posted: deque[LaneResult | LoadEvent] = deque()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._lanes: list[Lane] = []
-        self._free_lanes: list[Lane] = []
+        self._lanes = LanePool((), batcher)
+        self._scratches: list[Scratch] = []
         self._inline: Inline | None = None
         self._running: dict[int, Run] = {}
         self._next_beat = 0
-        self._settled: int | None = None
-        self._blocked: set[Channel] = set()
+        self._outbox = Outbox(self._selector)
         self._exit: int | None = None
         self._stopping = False
 
@@ -79,9 +87,11 @@ class WorkerLoop:
 
         `inline` runs short batches in this thread; its index is the one after the lanes'.
         """
-        self._lanes = list(lanes)
+        self._lanes = LanePool(lanes, self._batcher)
         self._inline = Inline(inline, self._batcher.estimate) if inline is not None else None
-        self._free_lanes = list(lanes)
+        self._scratches = [lane.runner.scratch for lane in lanes]
+        self._models.open(loader)
+        self._device.enter_thread()
         self._selector.register(self._control, selectors.EVENT_READ, self._read_control)
         self._selector.register(self._wake_fd, selectors.EVENT_READ, self._read_wake)
         loader.start(self.post)
@@ -91,31 +101,43 @@ class WorkerLoop:
         try:
             while self._exit is None:
                 self.turn()
+        except DeviceError as error:
+            self._lose_device(error)
         finally:
             self._send_all()
-        return self._exit
+        return EXIT_DEVICE_LOST if self._exit is None else self._exit
 
     def turn(self) -> None:
         """Wait for something to do, and do it."""
         for key, _ in self._selector.select(self._patience()):
             key.data()
-        while self._posted:
+        while self._posted and self._exit is None:
             event = self._posted.popleft()
             if isinstance(event, LaneResult):
                 self._lane_done(event)
             else:
                 self._loader_event(event)
         now = clock.now_ns()
-        while (batch := self._batcher.next_batch(now)) is not None:
+        while self._exit is None and (batch := self._batcher.next_batch(now)) is not None:
             self._start(batch)
+        if self._exit is not None:
+            return  # the device is lost: nothing may call it any more
         for request, error in self._batcher.take_dropped():
             self._refuse(request, error)
         if now >= self._next_beat:
             self._next_beat = now + _HEARTBEAT_NS
             self._beat(0)
+        if self._tracer.on:
+            self._tracer.flush()
         self._send_all()
-        if self._stopping and not self._running:
+        if self._stopping and self._served:
             self._exit = 0
+
+    @property
+    def _served(self) -> bool:
+        """Whether nothing runs or waits. What waits may do so without any batch that runs: for a
+        lane that the loader has."""
+        return not self._running and not any(link.requests for link in self._links.values())
 
     def _patience(self) -> float:
         """Seconds that the loop may sleep."""
@@ -160,17 +182,10 @@ class WorkerLoop:
                 link.channel.send(m.Costs(entries))
 
     def _statistics(self) -> m.Statistics:
-        gauge = self._recorder.gauge
-        batcher = self._batcher.statistics()
-        queued = dict.fromkeys(self._residents.versions, 0)
-        queued.update(batcher.queued)
-        for (model, version), length in queued.items():
-            gauge("queued_requests", (model, str(version)), length)
-        gauge("lanes", (self._device.name,), len(self._lanes))
-        gauge("lanes_busy", (self._device.name,), len(self._running))
-        arena = self._outputs.statistics()
-        gauge("arena_bytes", (self._name,), arena.capacity)
-        gauge("arena_used_bytes", (self._name,), arena.used)
+        record_gauges(
+            self._recorder, self._name, self._device, self._outputs.statistics(),
+            self._batcher.statistics(), self._residents.versions, self._scratches,
+        )
         return self._recorder.statistics()
 
     # --- front ends ----------------------------------------------------------------------
@@ -186,8 +201,8 @@ class WorkerLoop:
         link.channel.send(m.Attach(self._outputs.size), self._outputs.fd)
         for update in self._residents.updates():
             link.channel.send(update)
-        if self._settled is not None:
-            link.channel.send(m.Settled(self._settled))
+        if self._models.settled is not None:
+            link.channel.send(m.Settled(self._models.settled))
 
     def _read_front_end(self, link: FrontEndLink) -> None:
         if not link.alive:
@@ -210,9 +225,11 @@ class WorkerLoop:
                     for number in message.ids:
                         if number in link.requests:
                             self._batcher.cancel(link.requests[number])
+                elif type(message) is m.Trace:
+                    self._tracer.trace(link, message.on)
                 elif type(message) is m.Attach:
                     arena = link.attach()
-                    self._device.attach(arena.address, arena.size)
+                    link.pinned = pin(self._device, arena.address, arena.size)
                 else:
                     log.error("unexpected from a front end: %s", type(message).__name__)
 
@@ -239,17 +256,18 @@ class WorkerLoop:
             return
         link.alive = False
         self._selector.unregister(link.channel)
-        self._blocked.discard(link.channel)
+        self._outbox.forget(link.channel)
         if self._links.get(link.peer) is link:
             del self._links[link.peer]
         self._batcher.drop_owner(link)
         self._leases.drop_reader(link)
+        self._tracer.trace(link, on=False)
         link.requests.clear()
         if not link.running:
             self._close(link)
 
     def _close(self, link: FrontEndLink) -> None:
-        if link.arena is not None:
+        if link.arena is not None and link.pinned:
             self._device.detach(link.arena.address)
         link.close()
 
@@ -260,7 +278,7 @@ class WorkerLoop:
         if len(self._links) > 1:
             # Each front end's requests lie together in the outputs.
             batch.requests.sort(key=lambda request: request.owner.peer)
-        run = Run(batch, self._free_lanes.pop())
+        run = Run(batch, self._lanes.take())
         self._running[batch.id] = run
         inline = self._inline
         if inline is not None and inline.takes(batch):
@@ -270,40 +288,25 @@ class WorkerLoop:
 
     def _job(self, part: Batch, lane: int) -> LaneJob:
         """What a lane needs to run these requests, whose front ends' arenas stay mapped."""
-        variant = self._residents.variants[part.variant]
-        wanted: set[int] = set()
-        for request in part.requests:
-            wanted.update(request.submit.outputs)
         for link in {request.owner for request in part.requests}:
             link.running += 1
-        return LaneJob(
-            batch_id=part.id,
-            context=variant.contexts[lane],
-            variant=variant.spec,
-            batched=variant.spec.max_batch > 0,
-            bucket=part.bucket,
-            rows=tuple([request.submit.rows for request in part.requests]),
-            inputs=tuple([
-                request.owner.addresses(request.submit) for request in part.requests
-            ]),
-            wanted=frozenset(wanted),
-        )
+        return self._residents.variants[part.variant].job(part, lane)
 
     def _lane_done(self, result: LaneResult) -> None:
         """Answer what a lane has run; run the next part, or free the lane."""
         run = self._running[result.batch_id]
         part, error = run.part, result.error
         if isinstance(error, DeviceError) and error.sticky:
-            # Nothing can run on this device any more: the front ends send what is in flight
-            # again, to the next worker.
-            log.error("the device is lost: %s", error)
-            self._exit = EXIT_DEVICE_LOST
+            self._lose_device(error)
             return
+        if self._tracer.on:
+            self._trace(run, result)
         if run.whole and self._take_apart(run, result):
             self._let_go(part)
         else:
             run.compare(result, self._outputs.view)
-            self._let_go(part, answer(part, result, self._leases))
+            backlog_ns = self._batcher.backlog_ns()
+            self._let_go(part, answer(part, result, self._leases, backlog_ns))
             self._send_all()  # first the answers, then the accounts
             self._account(run, result)
         single = run.next_part()
@@ -313,8 +316,9 @@ class WorkerLoop:
         if run.trial is not None:
             self._residents.judge(part.variant, run.trial.passed, self._batcher)
         del self._running[result.batch_id]
-        self._free_lanes.append(run.lane)
+        self._lanes.put(run.lane)
         self._batcher.finished(run.batch, result.finished_ns, run.service_ns)
+        self._models.ran(run.batch, result.finished_ns)
         self._recorder.count(
             "lane_busy_seconds", (self._device.name,),
             (result.finished_ns - run.batch.started_ns) / NS_PER_S,
@@ -344,6 +348,12 @@ class WorkerLoop:
             if run.part is run.batch:
                 run.service_ns = result.service_ns
 
+    def _trace(self, run: Run, result: LaneResult) -> None:
+        """Note a batch for those who asked."""
+        variant = self._residents.variants.get(run.part.variant)
+        if variant is not None:
+            self._tracer.note(run.part, variant, result, result.padded)
+
     def _let_go(self, part: Batch, links: Iterable[FrontEndLink] | None = None) -> None:
         """No lane reads these requests any more: unmap the arenas of the dead."""
         for link in links or {request.owner for request in part.requests}:
@@ -354,16 +364,25 @@ class WorkerLoop:
     # --- models --------------------------------------------------------------------------
 
     def _loader_event(self, event: LoadEvent) -> None:
-        match event:
-            case Progress(update):
-                self._residents.note(update)
-                self._tell(update)
-            case Loaded():
-                update = self._residents.add(event, self._batcher, self._recorder)
-                self._tell(update)
-            case Finished(models):
-                self._settled = models
-                self._tell(m.Settled(models))
+        if isinstance(event, Borrow):
+            self._lanes.borrow(event)
+        elif isinstance(event, GiveBack):
+            self._lanes.give_back(event.lane)
+        elif isinstance(event, DeviceLost):
+            self._lose_device(event.error)
+        else:
+            message = self._models.heard(event, clock.now_ns())
+            if message is not None:
+                self._tell(message)
+
+    def _lose_device(self, error: DeviceError) -> None:
+        """Nothing can run on this device any more. The process ends; the front ends send what is
+        in flight again, to the next worker or to another device."""
+        log.error("the device is lost: %s", error)
+        self._recorder.count("device_errors", (self._device.name, error.name or "unknown"))
+        # What was counted must outlive this process. Memory can not be asked for any more.
+        self._control.send(m.Heartbeat(0, self._recorder.statistics()))
+        self._exit = EXIT_DEVICE_LOST
 
     def _tell(self, message: m.AnyMessage) -> None:
         """Tell the supervisor and every front end."""
@@ -372,17 +391,7 @@ class WorkerLoop:
             link.channel.send(message)
 
     def _send_all(self) -> None:
-        """Send what is queued; watch a socket that is full until it takes more."""
-        self._send_one(self._control)
+        """Send what is queued."""
+        self._outbox.send(self._control)
         for link in self._links.values():
-            self._send_one(link.channel)
-
-    def _send_one(self, channel: Channel) -> None:
-        if not channel.waiting:
-            return
-        blocked = channel in self._blocked
-        if channel.flush() == blocked:
-            both = selectors.EVENT_READ | selectors.EVENT_WRITE
-            read = self._selector.get_key(channel).data
-            self._selector.modify(channel, selectors.EVENT_READ if blocked else both, read)
-            (self._blocked.discard if blocked else self._blocked.add)(channel)
+            self._outbox.send(link.channel)

@@ -31,7 +31,7 @@ class Batch:
     """Requests of one variant and bucket that run together on one lane.
 
     `rows` is their sum, and 1 where the variant is not batched. `charged_ns` is the lane time
-    that the model's fair share was charged in advance.
+    that the model's fair share was charged in advance, `lanes_mark` the lane budget's.
     """
 
     id: int
@@ -41,3 +41,4 @@ class Batch:
     rows: int
     started_ns: int
     charged_ns: int = 0
+    lanes_mark: int = 0

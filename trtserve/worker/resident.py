@@ -1,16 +1,20 @@
 """What is loaded on this worker: the variants that run here, and what was told of each version."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from trtserve.engine.interface import Context
 from trtserve.ipc.message import Bucket, ModelUpdate
 from trtserve.metrics import Recorder
 from trtserve.model.spec import ModelState, VariantSpec
 from trtserve.worker.batcher import Batcher
+from trtserve.worker.contexts import Pinned
 from trtserve.worker.counts import VersionCounts
-from trtserve.worker.loader import Loaded
+from trtserve.worker.equip import Equipment
+from trtserve.worker.job import LaneJob
+from trtserve.worker.loading import Loaded, PinsMade
+from trtserve.worker.prepare import Measured
+from trtserve.worker.request import Batch
 
 log = logging.getLogger(__name__)
 
@@ -20,13 +24,33 @@ _TOLD_CHANGE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class ResidentVariant:
-    """One loaded variant. `contexts` has one for each lane."""
+    """One loaded variant, equipped for each lane."""
 
     model: str
     version: int
     spec: VariantSpec
-    contexts: tuple[Context, ...]
+    equipment: Equipment
     counts: VersionCounts
+
+    def job(self, part: Batch, lane: int) -> LaneJob:
+        """What a lane needs to run these requests."""
+        wanted: set[int] = set()
+        for request in part.requests:
+            wanted.update(request.submit.outputs)
+        context, padded = self.equipment.lanes[lane].find(part.bucket, part.rows)
+        return LaneJob(
+            batch_id=part.id,
+            context=context,
+            variant=self.spec,
+            batched=self.spec.max_batch > 0,
+            bucket=part.bucket,
+            rows=tuple([request.submit.rows for request in part.requests]),
+            inputs=tuple([
+                request.owner.addresses(request.submit) for request in part.requests
+            ]),
+            wanted=frozenset(wanted),
+            padded=padded,
+        )
 
 
 class Residents:
@@ -59,18 +83,17 @@ class Residents:
             number, self._next_id = self._next_id, self._next_id + 1
             ids.append(number)
             self.variants[number] = ResidentVariant(
-                spec.model, spec.version, variant.spec, variant.contexts, counts
+                spec.model, spec.version, variant.source.variant, variant, counts
             )
+            max_batch = variant.source.variant.max_batch
             batcher.add_variant(
-                number, spec.model, spec.version, variant.spec.max_batch, spec.queue
+                number, spec.model, spec.version, max_batch, spec.queue, loaded.lanes
             )
-            if loaded.batch_derived and variant.spec.max_batch:
+            if loaded.batch_derived and max_batch:
                 self.unproven.add(number)
-            for bucket, rows, service_ns in variant.measured:
-                batcher.learn(number, bucket, rows, service_ns)
-                cost = batcher.cost(number, bucket)
-                if cost is not None:
-                    self._told[number, bucket] = cost
+            for bucket, pinned in variant.lanes[0].pinned.items():
+                batcher.pin(number, bucket, pinned.sizes)
+            self._learn(number, variant.measured, batcher)
         update = ModelUpdate(
             model=spec.model,
             version=spec.version,
@@ -83,9 +106,42 @@ class Residents:
             ),
             load_seconds=loaded.seconds,
             warnings=loaded.warnings,
+            lanes=min(loaded.lanes or batcher.lanes_in_all, batcher.lanes_in_all),
         )
         self.note(update)
         return update
+
+    def pinned(self, made: PinsMade, batcher: Batcher) -> bool:
+        """Give the lanes the contexts that were made for a bucket; False if there are none."""
+        variant = self.variants.get(made.variant)
+        if variant is None or not made.pinned:
+            return False
+        for contexts, mine in zip(variant.equipment.lanes, made.pinned, strict=True):
+            contexts.pinned[made.bucket] = mine
+        batcher.pin(made.variant, made.bucket, made.pinned[0].sizes)
+        for bucket, rows, service_ns in made.measured:
+            batcher.learn(made.variant, bucket, rows, service_ns)
+        # Nobody was told a cost of this bucket yet, or one from before: the next Costs has it.
+        self._told.setdefault((made.variant, made.bucket), 0)
+        return True
+
+    def unpinned(
+        self, number: int, bucket: Bucket, batcher: Batcher
+    ) -> tuple[Equipment, tuple[Pinned | None, ...]] | None:
+        """Take a bucket's contexts from the lanes, for the loader to close."""
+        variant = self.variants.get(number)
+        if variant is None:
+            return None
+        taken = tuple(contexts.pinned.pop(bucket, None) for contexts in variant.equipment.lanes)
+        batcher.pin(number, bucket, ())
+        return variant.equipment, taken
+
+    def _learn(self, number: int, measured: Sequence[Measured], batcher: Batcher) -> None:
+        for bucket, rows, service_ns in measured:
+            batcher.learn(number, bucket, rows, service_ns)
+            cost = batcher.cost(number, bucket)
+            if cost is not None:
+                self._told[number, bucket] = cost
 
     def judge(self, number: int, passed: bool, batcher: Batcher) -> None:
         """Take the outcome of a trial of a variant's batch dimension."""

@@ -1,14 +1,25 @@
 """What the batcher knows of a variant, its version and its model."""
 
 from trtserve.clock import NS_PER_MS, NS_PER_US
-from trtserve.errors import InvalidRequest, Overloaded
+from trtserve.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    InvalidRequest,
+    Overloaded,
+    RequestError,
+    Unavailable,
+)
 from trtserve.model.spec import QueuePolicy
+from trtserve.worker.request import Request
 
 FIRST_RETRY_MS = 100
 """The pushback of a full queue before anything was measured."""
 
 MAX_RETRY_MS = 10_000
 """Longer, a client had better look for another server."""
+
+UNLIMITED = 1 << 30
+"""More lanes than any device has."""
 
 
 class Share:
@@ -22,19 +33,27 @@ class Share:
 
 
 class Version:
-    """One version of a model: the scope of the queue limit.
+    """One version of a model: the scope of the limits of its queue and of its lanes.
 
-    `request_ns` is the lane time a request takes, averaged; 0: not measured.
+    At most `max_running` of its batches run at once; `running` do. `request_ns` is the lane time
+    a request takes, averaged; 0: not measured.
     """
 
-    __slots__ = ("max_queue", "model", "number", "queued", "request_ns", "share", "variants")
+    __slots__ = (
+        "max_queue", "max_running", "model", "number", "queued", "request_ns", "running", "share",
+        "variants",
+    )
 
-    def __init__(self, model: str, number: int, max_queue: int, share: Share) -> None:
+    def __init__(
+        self, model: str, number: int, max_queue: int, max_running: int, share: Share
+    ) -> None:
         self.model = model
         self.number = number
         self.max_queue = max_queue
+        self.max_running = max_running
         self.share = share
         self.queued = 0
+        self.running = 0
         self.request_ns = 0
         self.variants = 0
 
@@ -47,6 +66,8 @@ class Version:
         """The error of a full queue. Its pushback is the time in which the queue should drain."""
         retry_ms = FIRST_RETRY_MS
         if self.request_ns:
+            # All lanes may be taken out for a moment.
+            lanes = max(1, min(lanes, self.max_running))
             drain_ms = self.queued * self.request_ns // (lanes * NS_PER_MS)
             retry_ms = min(max(1, drain_ms), MAX_RETRY_MS)
         return Overloaded(
@@ -93,3 +114,21 @@ class Variant:
             f"the request has {rows} rows; model '{self.version.model}' version "
             f"{self.version.number} takes 1 to {self.max_rows} in one request"
         )
+
+
+def refusal(request: Request, variant: Variant | None, now: int) -> RequestError:
+    """The error of a request that can not be queued at all."""
+    if variant is None:
+        return Unavailable("the model was unloaded meanwhile; try again")
+    if request.cancelled:
+        return Cancelled("cancelled before it was queued")
+    return too_late(request, now)
+
+
+def too_late(request: Request, now: int) -> DeadlineExceeded:
+    """The error of a request whose deadline has passed."""
+    waited_ms = (now - request.submit.arrived_ns) / NS_PER_MS
+    return DeadlineExceeded(
+        f"the deadline passed after {waited_ms:.1f} ms without a free lane; allow more time, "
+        f"or send fewer requests at once"
+    )

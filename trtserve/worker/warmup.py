@@ -1,93 +1,15 @@
-"""Warming a variant up: run each bucket that can be known, and measure it.
-
-Runs on a lane of its own, so that the lanes that serve are not held up and the measured path is
-the served one. What it measures are the batcher's first latencies and the router's first costs.
-"""
+"""What to warm a variant up with: the buckets that can be known, and the batch sizes."""
 
 from collections.abc import Iterator, Sequence
-from math import prod
-from queue import SimpleQueue
 
-from trtserve.clock import NS_PER_S
-from trtserve.device.interface import Device
-from trtserve.engine.interface import Context
 from trtserve.ipc.message import Bucket
 from trtserve.model.configuration import WarmupShapes
 from trtserve.model.spec import ANY, VariantSpec
-from trtserve.model.tensor import DATATYPES, Shape
-from trtserve.worker.lane import Lane, LaneJob, LaneResult
-from trtserve.worker.latency import TRIALS, LatencyTable
-from trtserve.worker.output import OutputArena
+from trtserve.model.tensor import Shape
 
-Measured = tuple[Bucket, int, int]
-"""(bucket, rows, nanoseconds of the batch)."""
-
-BUDGET_NS = 2 * NS_PER_S
-"""Time to spend on the batch sizes of one variant: start-up stays short, serving learns on.
-Each size runs once unmeasured, then TRIALS times."""
-
-
-class WarmUp:
-    """Runs zeros through variants. Used by the loader's thread only; `close` ends its lane."""
-
-    def __init__(self, device: Device, outputs: OutputArena) -> None:
-        self._device = device
-        self._outputs = outputs
-        self._results: SimpleQueue[LaneResult] = SimpleQueue()
-        self._lane = Lane(-1, device, outputs, self._results.put)
-        self._lane.start()
-
-    def run(
-        self, variant: VariantSpec, context: Context, warmups: Sequence[WarmupShapes]
-    ) -> tuple[Measured, ...]:
-        """Warm up a variant in every bucket that is known. Closes the context.
-
-        Raises what the first failing run raised: a model that can not run zeros can not serve.
-        """
-        measured: list[Measured] = []
-        spent = 0
-        try:
-            for bucket, only_rows in known_buckets(variant, warmups):
-                table = LatencyTable(max(1, variant.max_batch))
-                for rows in only_rows or _sizes(variant.max_batch):
-                    spent += self._once(variant, context, bucket, rows)
-                    for _ in range(TRIALS):
-                        service_ns = self._once(variant, context, bucket, rows)
-                        table.record(rows, service_ns)
-                        measured.append((bucket, rows, service_ns))
-                        spent += service_ns
-                    if spent > BUDGET_NS or table.best_rows <= rows:
-                        break
-        finally:
-            context.close()
-        return tuple(measured)
-
-    def close(self) -> None:
-        """End the lane. Twice is harmless."""
-        self._lane.close()
-
-    def _once(self, variant: VariantSpec, context: Context, bucket: Bucket, rows: int) -> int:
-        """Run one batch of zeros. Returns its nanoseconds."""
-        sizes = [
-            _bytes(tensor.datatype, rows * prod(shape))
-            for tensor, shape in zip(variant.inputs, bucket, strict=True)
-        ]
-        zeros = self._device.allocate_staging(max(1, max(sizes, default=1)))
-        try:
-            self._lane.submit(LaneJob(
-                batch_id=0, context=context, variant=variant, batched=variant.max_batch > 0,
-                bucket=bucket, rows=(rows,),
-                inputs=(tuple((zeros.address, size) for size in sizes),),
-                wanted=frozenset(range(len(variant.outputs))),
-            ))
-            result = self._results.get()
-        finally:
-            zeros.close()
-        for block in result.blocks:
-            self._outputs.free(block)
-        if result.error is not None:
-            raise result.error
-        return result.service_ns
+_FINE_FROM = 8
+"""From this size on there is one more between two powers of two: a batch that is padded to the
+next size wastes a third of it at most."""
 
 
 def known_buckets(
@@ -111,6 +33,14 @@ def known_buckets(
         if bucket is not None and bucket not in seen:
             seen.add(bucket)
             yield bucket, ()
+
+
+def only_bucket(variant: VariantSpec) -> Bucket | None:
+    """The bucket that every request comes in, where shapes leave no choice but the batch."""
+    skip = 1 if variant.max_batch else 0
+    if any(ranges.min[skip:] != ranges.max[skip:] for ranges in variant.ranges):
+        return None
+    return tuple(ranges.max[skip:] for ranges in variant.ranges)
 
 
 def _profile_bucket(variant: VariantSpec, which: str) -> Bucket | None:
@@ -140,15 +70,20 @@ def _takes(variant: VariantSpec, shapes: Sequence[Shape]) -> bool:
     )
 
 
-def _sizes(max_batch: int) -> Iterator[int]:
+def doubling_sizes(max_batch: int) -> tuple[int, ...]:
     """1, 2, 4 ... up to the largest batch."""
-    rows = 1
-    while rows < max_batch:
-        yield rows
-        rows *= 2
-    yield max(1, max_batch)
+    sizes = [1]
+    while sizes[-1] < max_batch:
+        sizes.append(min(2 * sizes[-1], max_batch))
+    return tuple(sizes)
 
 
-def _bytes(datatype: str, elements: int) -> int:
-    """The bytes of a tensor of zeros. A BYTES element of zero length is its 4-byte length."""
-    return elements * (DATATYPES[datatype].itemsize or 4)
+def pinned_sizes(max_batch: int) -> tuple[int, ...]:
+    """The sizes that contexts are made for: 1, 2, 4, 8, 12, 16, 24 ... up to the largest batch."""
+    sizes: list[int] = []
+    for size in doubling_sizes(max_batch):
+        between = (sizes[-1] + size) // 2 if sizes else 0
+        if sizes and sizes[-1] >= _FINE_FROM and between > sizes[-1]:
+            sizes.append(between)
+        sizes.append(size)
+    return tuple(sizes)
