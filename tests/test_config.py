@@ -20,7 +20,7 @@ def test_the_defaults_are_good_and_cross_processes():
     ("grpc_port", -1, "-1 is no port"),
     ("grpc_port", 65536, "65536 is no port"),
     ("http_port", 70000, "70000 is no port"),
-    ("front_ends", 0, "too small"),
+    ("front_ends", -1, "negative"),
     ("max_message_bytes", 0, "too small"),
     ("arena_bytes", 0, "too small"),
     ("max_in_flight", -5, "too small"),
@@ -32,7 +32,16 @@ def test_the_defaults_are_good_and_cross_processes():
     ("arena_bytes", 64 * MIB, "less than max_message_bytes"),
     ("log_format", "xml", "'xml' is not known"),
     ("log_level", "loud", "'loud' is not known"),
-    ("devices", "tpu", "'tpu' is not known"),
+    ("devices", "tpu", "'tpu' is no device"),
+    ("devices", "", "'' is no device"),
+    ("devices", "cuda", "'cuda' is no device"),
+    ("devices", "cuda:", "'cuda:' is no device"),
+    ("devices", "cuda:-1", "'cuda:-1' is no device"),
+    ("devices", "cuda:00", "'cuda:00' is no device"),
+    ("devices", "cpu,", "'' is no device"),
+    ("devices", "cpu, cuda:0", "' cuda:0' is no device"),
+    ("devices", "cpu,auto", "'auto' is no device"),
+    ("devices", "cuda:1,cpu,cuda:1", "'cuda:1' comes twice"),
     ("socket", "/tmp/" + "x" * 100, "longer than a Unix socket's"),
     ("socket", "/tmp/" + "é" * 50, "longer than a Unix socket's"),
 ])
@@ -47,7 +56,9 @@ def test_what_can_not_work_is_named_with_its_cure(name, value, problem):
 @pytest.mark.parametrize(("name", "value"), [
     ("grpc_port", 0), ("http_port", 65535), ("lanes", 0), ("drain_delay_seconds", 0.0),
     ("socket", "/tmp/s"), ("log_format", "json"), ("log_level", "debug"),
-    ("arena_bytes", 128 * MIB), ("max_in_flight", 1),
+    ("arena_bytes", 128 * MIB), ("max_in_flight", 1), ("front_ends", 0), ("devices", "auto"),
+    ("devices", "all"), ("devices", "cpu"), ("devices", "cuda:0,cuda:11"),
+    ("devices", "cpu,cuda:0"),
 ])
 def test_values_at_the_bounds_are_taken(name, value):
     values: dict[str, Any] = {"repository": "/models", name: value}

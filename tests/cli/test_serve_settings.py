@@ -1,5 +1,6 @@
 """The settings of `trtserve serve`: every flag, and what is stronger than what."""
 
+import functools
 import inspect
 
 import msgspec
@@ -15,12 +16,16 @@ NAMES = [name for name in Settings.__struct_fields__ if name != "repository"]
 
 
 @pytest.fixture
-def parse(monkeypatch):
-    """Run the command with the daemon replaced by a look at its settings."""
+def parse():
+    """Parse a command line as `serve` does: the settings, before devices are looked for."""
     found = []
-    monkeypatch.setattr(serve, "run", lambda settings, _report: found.append(settings))
+
+    @functools.wraps(serve.serve)  # its parameters too
+    def look(context, **_):
+        found.append(serve.settings(context))
+
     app = typer.Typer()
-    app.command()(serve.serve)
+    app.command()(look)
 
     def parse(*arguments, **environment):
         result = CliRunner().invoke(app, arguments, env=environment)
@@ -56,12 +61,25 @@ def test_every_setting_has_a_variable_and_help():
     assert set(parameters) == {*NAMES, "repository", "context", "config", "json"}
 
 
-@pytest.mark.parametrize("name", NAMES)
+SWITCHES = [name for name in NAMES if isinstance(getattr(Settings(repository=""), name), bool)]
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_switches(parse, file, name):
+    path = file(f"{name} = true\n")
+    variable = f"TRTSERVE_{name.upper()}"
+    assert getattr(parse("models", "--config", path), name)
+    assert not getattr(parse("models", "--config", path, **{variable: "false"}), name)
+    assert getattr(parse("models", f"--{name.replace('_', '-')}", **{variable: "false"}), name)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in SWITCHES])
 def test_flag_over_environment_over_file_over_default(parse, file, name):
     default = getattr(Settings(repository=""), name)
     choices = {
         "log_level": ("debug", "warning", "error"), "log_format": ("json",) * 3,
-        "devices": ("cpu",) * 3, "arena_bytes": (2**29 + 1, 2**29 + 2, 2**29 + 3),
+        "devices": ("cpu", "all", "cuda:0,cuda:1"),
+        "arena_bytes": (2**29 + 1, 2**29 + 2, 2**29 + 3),
     }
     values = choices.get(
         name, (11, 12, 13) if isinstance(default, int | float) else ("aa", "bb", "cc")
@@ -112,5 +130,5 @@ def test_no_such_file(parse):
 
 
 def test_values_that_can_not_work_are_refused(parse):
-    with pytest.raises(ConfigurationError, match="front_ends: 0 is too small"):
-        parse("models", "--front-ends", "0")
+    with pytest.raises(ConfigurationError, match="front_ends: -1 is negative"):
+        parse("models", "--front-ends", "-1")

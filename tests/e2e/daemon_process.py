@@ -28,6 +28,9 @@ _LOOK_S = 0.02
 
 _SETTING = "TRTSERVE_"
 
+_EVERYWHERE = {"TRTSERVE_DEVICES": "cpu", "TRTSERVE_FRONT_ENDS": "1"}
+"""What would else be chosen by the machine that the tests run on."""
+
 
 class Daemon:
     """One `trtserve serve` process with its children.
@@ -37,19 +40,19 @@ class Daemon:
 
     def __init__(
         self, repository: Path, folder: Path, *flags: str,
-        environment: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None, module: str = "trtserve",
     ) -> None:
         self.ready_file = folder / "ready.json"
         self._log = folder / "daemon.log"
         command = [
-            sys.executable, "-m", "trtserve", "serve", str(repository),
+            sys.executable, "-m", module, "serve", str(repository),
             "--grpc-port", "0", "--http-port", "0", "--ready-file", str(self.ready_file), *flags,
         ]
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(_SETTING)}
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-                env={**inherited, **(environment or {})},
+                env={**inherited, **_EVERYWHERE, **(environment or {})},
             )
         self._pidfd = os.pidfd_open(self.process.pid)
         self.ready: dict[str, Any] = {}
@@ -163,11 +166,12 @@ class Daemon:
 
 @contextmanager
 def running(
-    repository: Path, folder: Path, *flags: str, environment: Mapping[str, str] | None = None
+    repository: Path, folder: Path, *flags: str, environment: Mapping[str, str] | None = None,
+    module: str = "trtserve",
 ) -> Iterator[Daemon]:
     """A daemon that is up. Afterwards, if it still runs, it is told to stop and has to do so
     in order: exit code 0, nobody left, no traceback in its log."""
-    daemon = Daemon(repository, folder, *flags, environment=environment)
+    daemon = Daemon(repository, folder, *flags, environment=environment, module=module)
     try:
         daemon.wait_ready()
         yield daemon

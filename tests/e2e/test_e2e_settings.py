@@ -36,6 +36,21 @@ def test_flags_are_stronger_than_the_environment_and_that_than_the_file(start, t
             assert client.infer("plus", {"x": x})["y"].max() == 2
 
 
+def test_the_log_and_the_report_say_which_devices_there_are(house):
+    lines = house.log.splitlines()
+    assert "devices cpu" in lines
+    (logged,) = [line for line in lines if line.endswith("INFO    devices cpu")]
+    assert "supervisor" in logged
+
+
+def test_devices_are_chosen_by_what_is_there(start, tmp_path):
+    add_plus(tmp_path / "models", config="instance_group { kind: KIND_CPU count: 1 }")
+    daemon = start(environment={"TRTSERVE_DEVICES": "auto", "TRTSERVE_FRONT_ENDS": "0"})
+    assert {"worker cpu", "front end 1"} <= set(daemon.ready["pids"])
+    with Client(daemon.grpc, retry=False) as client:
+        assert client.infer("plus", {"x": np.ones((1, 2), np.float32)})["y"].max() == 2
+
+
 def test_processes_have_titles(house):
     for name, pid in house.ready["pids"].items():
         assert " ".join(psutil.Process(pid).cmdline()).strip() == f"trtserve {name}"
@@ -46,6 +61,8 @@ def test_processes_have_titles(house):
     (("--grpc-port", "70000"), ("grpc_port", "70000")),
     (("--log-level", "loud"), ("log_level", "loud")),
     (("--arena-bytes", "5"), ("arena_bytes", "max_message_bytes")),
+    (("--devices", "cpu,gpu"), ("devices", "'gpu' is no device")),
+    (("--devices", "cpu,cuda:99"), ("devices", "cuda:99 can not be used", "cure:")),
 ])
 def test_a_wrong_setting_is_named(tmp_path, flags, words):
     done = command("serve", str(tmp_path), *flags)

@@ -14,6 +14,7 @@ SERVICES = [
     "grpc.health.v1.Health",
     "grpc.reflection.v1alpha.ServerReflection",
     "inference.GRPCInferenceService",
+    "trtserve.v1.DebugService",
     "trtserve.v1.InferenceService",
 ]
 
@@ -29,7 +30,7 @@ def reflection(channel):
     return ProtoReflectionDescriptorDatabase(channel)
 
 
-@pytest.mark.parametrize("service", ["", SERVICES[2], SERVICES[3]])
+@pytest.mark.parametrize("service", ["", SERVICES[2], SERVICES[4]])
 def test_health_check(health, service):
     request = health_pb2.HealthCheckRequest(service=service)
     assert health.Check(request).status == health_pb2.HealthCheckResponse.SERVING

@@ -147,7 +147,7 @@ class WorkerSide:
         assert self.inputs is not None
         return [bytes(self.inputs.view[at : at + size]) for at, size in submit.inputs]
 
-    def done(self, *submits: Submit, outputs: int = 1) -> int:
+    def done(self, *submits: Submit, outputs: int = 1, backlog_ns: int = 0) -> int:
         """Answer a batch: each output holds the inputs of its index. Returns the lease."""
         blocks = []
         for index in range(outputs):
@@ -157,14 +157,17 @@ class WorkerSide:
             self.arena.view[start : start + len(whole)] = whole
             shape = submits[0].bucket[index]
             blocks.append(OutputBlock(index, shape, start, tuple(map(len, pieces))))
-        return self.done_with(submits, tuple(blocks))
+        return self.done_with(submits, tuple(blocks), backlog_ns)
 
-    def done_with(self, submits: tuple[Submit, ...], blocks: tuple[OutputBlock, ...]) -> int:
+    def done_with(
+        self, submits: tuple[Submit, ...], blocks: tuple[OutputBlock, ...], backlog_ns: int = 0
+    ) -> int:
         """Answer a batch with blocks that are in the arena."""
         lease, self.next_lease = self.next_lease, self.next_lease + 1
         rows = tuple(submit.rows for submit in submits)
         timing = Timing(
-            1, len(submits), sum(rows), submits[0].arrived_ns + 5_000, 1_000, 2_000, 3_000, 4_000
+            1, len(submits), sum(rows), submits[0].arrived_ns + 5_000, 1_000, 2_000, 3_000, 4_000,
+            backlog_ns,
         )
         self.say(Done(lease, tuple(submit.id for submit in submits), rows, blocks, timing))
         return lease
@@ -273,6 +276,7 @@ class Stand:
         assert self.arena.allocator.statistics().blocks == 0
         for link in self.links.values():
             assert link.lent == 0
+            assert link.backlog.lent_ns == 0
             link.close()
         for worker in self.workers:
             worker.die()

@@ -111,9 +111,6 @@ def test_a_real_configuration_names_what_is_not_served(tmp_path):
         "input.allow_ragged_batch": 11,
         "input.reshape": 13,
         "input.optional": 13,
-        "instance_group.count": 19,
-        "instance_group.kind": 19,
-        "instance_group.gpus": 19,
         "instance_group.rate_limiter": 19,
         "dynamic_batching.preserve_ordering": 26,
         "dynamic_batching.default_queue_policy.timeout_action": 30,
@@ -134,7 +131,8 @@ def test_what_is_served_or_harmless_gives_no_warning(tmp_path):
         platform: "tensorrt_plan" backend: "tensorrt"
         input { name: "x" format: FORMAT_NHWC dims: 3 }
         output { name: "y" label_filename: "l" dims: 3 }
-        instance_group { kind: KIND_CPU count: 1 name: "a" } instance_group { kind: KIND_AUTO }
+        instance_group { kind: KIND_GPU count: 4 gpus: 1 name: "a" }
+        instance_group { kind: KIND_CPU } instance_group { kind: KIND_AUTO count: 0 }
         model_transaction_policy {} response_cache {}
         optimization { priority: PRIORITY_DEFAULT }
         dynamic_batching { default_queue_policy { timeout_action: REJECT } }
@@ -188,6 +186,9 @@ def test_version_policies(tmp_path, text, policy):
     ("input {\n name: 'x'\n data_type: TYPE_INVALID }", 3, "TYPE_INVALID"),
     ("input {\n name: 'x'\n dims: [1,\n-2] }", 4, "dimension -2"),
     ("output {\n name: 'x'\n dims: 0 }", 3, "dimension 0"),
+    ("instance_group { kind: KIND_GPU }\ninstance_group { count: -1 }", 2, "count -1 is negative"),
+    ("instance_group {\n gpus: [ 0,\n -3 ] }", 3, "-3 is no GPU"),
+    ("instance_group {\n kind: KIND_CPU\n gpus: 0 }", 3, "KIND_CPU names gpus"),
     ("version_policy { latest {} }", 1, "latest 0 versions"),
     ("version_policy { specific {} }", 1, "names no versions"),
     ("version_policy { specific { versions: [1, 0] } }", 1, "0 is no version"),
@@ -260,6 +261,7 @@ SERVED = {
     "dynamic_batching.default_queue_policy.max_queue_size",
     "dynamic_batching.max_queue_delay_microseconds", "dynamic_batching.preferred_batch_size",
     "dynamic_batching.priority_levels", "input.data_type", "input.dims", "input.name",
+    "instance_group.count", "instance_group.gpus", "instance_group.kind",
     "max_batch_size", "model_warmup.batch_size", "model_warmup.inputs.data_type",
     "model_warmup.inputs.dims", "model_warmup.inputs.random_data",
     "model_warmup.inputs.zero_data", "model_warmup.name", "name", "output.data_type",

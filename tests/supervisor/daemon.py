@@ -37,7 +37,10 @@ class Daemon:
     def __init__(self, directory, front_end="front_end", worker="worker", **settings):
         self._events = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._events.bind(str(directory / "events"))
-        values = {"repository": str(directory), "grpc_port": 0, "http_port": 0} | settings
+        values = {
+            "repository": str(directory), "grpc_port": 0, "http_port": 0, "devices": "cpu",
+            "front_ends": 1,
+        } | settings
         self.process = subprocess.Popen(
             [sys.executable, __file__, json.dumps(values), front_end, worker],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -52,16 +55,21 @@ class Daemon:
         """End it whatever it does, and its children with it."""
         if self.process.poll() is None:
             self.process.kill()
+        # First: a child whose event finds no room waits for it, and holds standard error open.
+        self._events.close()
         self.process.communicate()
         os.close(self._pidfd)
-        self._events.close()
         for pid in self.all_pids():
             wait_gone(pid)
 
     def settle(self):
         """Wait for the start-up report."""
         assert self.process.stdout is not None
-        wait_readable(self.process.stdout, "the report")
+        report, events = self.process.stdout.fileno(), self._events.fileno()
+        # Events are read meanwhile: a child whose event finds no room waits for it.
+        while report not in (ready := select.select([report, events], [], [], PATIENCE_S)[0]):
+            assert ready, f"waited {PATIENCE_S} s for the report"
+            self._read_event()
         line = self.process.stdout.readline()
         assert line, self.process.communicate()[1]
         self._settings = msgspec.json.decode(line, type=Settings)

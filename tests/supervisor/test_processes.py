@@ -71,6 +71,23 @@ def test_processes_have_titles(start):
             assert file.read().rstrip("\0") == f"trtserve {name}"
 
 
+def test_each_device_has_a_worker_that_is_told_which(start, tmp_path):
+    ready_file = tmp_path / "ready.json"
+    daemon = start(devices="cpu,cuda:0,cuda:11", ready_file=str(ready_file)).settle()
+    devices = ("cpu", "cuda:0", "cuda:11")
+    pids = {f"worker {device}": daemon.event(f"worker {device}: has {device}")
+            for device in devices}
+    for name in pids:
+        daemon.event(f"front end 1: Connect {name}")
+    assert daemon.get("/readyz")[0] == 200
+    ready = json.loads(ready_file.read_text())
+    assert ready["pids"].items() >= pids.items()
+    assert len(ready["models"]) == 1  # it lives on three devices
+    os.kill(pids["worker cuda:0"], KILL)
+    daemon.event("front end 1: Reaped worker cuda:0")
+    assert daemon.event("worker cuda:0: has cuda:0") not in pids.values()
+
+
 def test_a_killed_worker_is_replaced_and_its_peers_are_told(start):
     daemon = start().settle()
     first = daemon.event("front end 1: Connect worker cpu")

@@ -3,34 +3,42 @@
 from collections.abc import Sequence
 
 from trtserve.cli import output
+from trtserve.cli.devices import Choice
 from trtserve.config import Settings
 from trtserve.ipc.message import ModelUpdate
 from trtserve.model.spec import VariantSpec
 from trtserve.supervisor.snapshot import Snapshot
 
+_MIB = 1 << 20
 
-def report(settings: Settings, snapshot: Snapshot) -> None:
+
+def report(choice: Choice, settings: Settings, snapshot: Snapshot) -> None:
     """Print it to standard output."""
+    models = _distinct(snapshot.models)
     output.print_line(f"Models in {settings.repository}")
     output.print_table(
         ("model", "version", "state", "loaded in", "batch", "variant: shapes it takes"),
-        [row for update in snapshot.models for row in _rows(update)],
+        [row for update in models for row in _rows(update)],
     )
-    if not snapshot.models:
+    if not models:
         output.print_line("  none")
-    broken = [update for update in snapshot.models if update.state != "READY"]
+    broken = [update for update in models if update.state != "READY"]
     for update in broken:
         output.print_line(
             f"model {update.model} version {update.version} does not serve: {update.full_reason}"
         )
-    for update in snapshot.models:
-        for warning in update.warnings:
-            output.print_line(f"warning: {update.model} version {update.version}: {warning}")
+    warnings = {
+        (update.model, update.version, warning): None
+        for update in snapshot.models for warning in update.warnings
+    }
+    for model, version, warning in warnings:
+        output.print_line(f"warning: {model} version {version}: {warning}")
     output.print_line()
     output.print_table(("process", "pid"), [
         (process.name, process.pid or "") for process in snapshot.processes
     ])
     output.print_line()
+    output.print_line(f"devices {choice.line}")
     output.print_line(_lanes(snapshot))
     addresses = snapshot.addresses
     unix = f" and unix:{addresses.socket}" if addresses.socket is not None else ""
@@ -40,15 +48,16 @@ def report(settings: Settings, snapshot: Snapshot) -> None:
         output.print_line("Ready.")
     else:
         output.print_line(
-            f"Serving, but not ready: {len(broken)} of {len(snapshot.models)} models do not serve."
+            f"Serving, but not ready: {len(broken)} of {len(models)} models do not serve."
             if broken else f"Serving, but not ready: {'; '.join(snapshot.not_ready)}."
         )
 
 
-def report_json(settings: Settings, snapshot: Snapshot) -> None:
+def report_json(choice: Choice, settings: Settings, snapshot: Snapshot) -> None:
     """Print the same as JSON."""
     output.print_json({
         "repository": settings.repository,
+        "devices": choice,
         "models": [
             {
                 "name": update.model,
@@ -59,7 +68,7 @@ def report_json(settings: Settings, snapshot: Snapshot) -> None:
                 "load_seconds": update.load_seconds,
                 "variants": update.spec.variants if update.spec is not None else (),
             }
-            for update in snapshot.models
+            for update in _distinct(snapshot.models)
         ],
         "processes": {process.name: process.pid for process in snapshot.processes},
         "lanes": {
@@ -70,6 +79,19 @@ def report_json(settings: Settings, snapshot: Snapshot) -> None:
         "ready": snapshot.ready,
         "not_ready": snapshot.not_ready,
     })
+
+
+def _distinct(updates: Sequence[ModelUpdate]) -> list[ModelUpdate]:
+    """Each version once, though it may live on several devices: the one that took longest to
+    load. Once more where it is in another state or takes other shapes there."""
+    found: dict[object, ModelUpdate] = {}
+    for update in updates:
+        variants = update.spec.variants if update.spec is not None else ()
+        key = (update.model, update.version, update.state, update.full_reason, variants)
+        known = found.setdefault(key, update)
+        if known.load_seconds < update.load_seconds:
+            found[key] = update
+    return list(found.values())
 
 
 def _rows(update: ModelUpdate) -> list[Sequence[str]]:
@@ -98,4 +120,14 @@ def _lanes(snapshot: Snapshot) -> str:
         f"{sample.value:g} on {sample.labels[0]}"
         for sample in snapshot.statistics.gauges if sample.name == "lanes"
     ]
-    return f"lanes   {', '.join(lanes) or 'not known yet'}"
+    return f"lanes   {', '.join(lanes) or 'not known yet'}{_scratch(snapshot)}"
+
+
+def _scratch(snapshot: Snapshot) -> str:
+    """What the engines of a lane share, where any do."""
+    gauges = snapshot.statistics.gauges
+    together = sum(sample.value for sample in gauges if sample.name == "scratch_bytes")
+    apart = sum(sample.value for sample in gauges if sample.name == "scratch_unshared_bytes")
+    if apart < _MIB:
+        return ""
+    return f"; scratch memory {together / _MIB:.0f} MiB, unshared {apart / _MIB:.0f} MiB"

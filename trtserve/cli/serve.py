@@ -1,15 +1,21 @@
 """`trtserve serve`: run the daemon in the foreground."""
 
+import logging
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
+from trtserve import log
 from trtserve.cli import settings_file
+from trtserve.cli.devices import decide
 from trtserve.cli.report import report, report_json
 from trtserve.config import Settings
 from trtserve.supervisor.run import run
+
+_log = logging.getLogger(__name__)
 
 _DEFAULTS = Settings(repository="")
 
@@ -48,11 +54,14 @@ def serve(
     socket: Annotated[str | None, _flag(
         "socket", "A Unix socket that serves gRPC too.")] = _DEFAULTS.socket,
     front_ends: Annotated[int, _flag(
-        "front_ends", "Processes that speak gRPC.")] = _DEFAULTS.front_ends,
+        "front_ends", "Processes that speak gRPC. 0: chosen by the cores and the devices.",
+    )] = _DEFAULTS.front_ends,
     lanes: Annotated[int, _flag(
         "lanes", "Batches that may be on a device at once. 0: the device's default.",
     )] = _DEFAULTS.lanes,
-    devices: Annotated[str, _flag("devices", "Where models run: cpu.")] = _DEFAULTS.devices,
+    devices: Annotated[str, _flag(
+        "devices", "Where models run: cpu, cuda:0 and so on with commas between; all; or auto, "
+        "which is every CUDA device, else the CPU.")] = _DEFAULTS.devices,
     ready_file: Annotated[str | None, _flag(
         "ready_file", "A file written, as JSON, once the daemon serves: addresses, process ids "
         "and models. Removed when it stops.")] = _DEFAULTS.ready_file,
@@ -77,6 +86,15 @@ def serve(
     replay_patience_seconds: Annotated[float, _flag(
         "replay_patience_seconds", "How long a request without a deadline waits for a worker "
         "that is being restarted.")] = _DEFAULTS.replay_patience_seconds,
+    allow_writable_plans: Annotated[bool, _flag(
+        "allow_writable_plans", "Load TensorRT plans that other users can write too. A plan is "
+        "a program.")] = _DEFAULTS.allow_writable_plans,
+    allow_engine_host_code: Annotated[bool, _flag(
+        "allow_engine_host_code", "Load version-compatible plans, which carry code for the "
+        "host's processor.")] = _DEFAULTS.allow_engine_host_code,
+    plan_hashes: Annotated[str | None, _flag(
+        "plan_hashes", "A file with the SHA-256 hashes of the only plans to load, as sha256sum "
+        "prints them.")] = _DEFAULTS.plan_hashes,
     log_format: Annotated[str, _flag(
         "log_format", "Log lines on standard error: console or json.")] = _DEFAULTS.log_format,
     log_level: Annotated[str, _flag(
@@ -90,7 +108,11 @@ def serve(
     0. A second signal hurries. Each setting comes from its flag, else its environment variable,
     else the --config file, else its default.
     """
-    run(settings(context), report_json if json else report)
+    asked = settings(context)
+    log.configure("supervisor", asked.log_level, asked.log_format)
+    in_force, choice = decide(asked)
+    _log.info("devices %s", choice.line)
+    run(in_force, partial(report_json if json else report, choice))
 
 
 def settings(context: typer.Context) -> Settings:

@@ -1,9 +1,10 @@
 """From a gRPC message to a worker and back.
 
 A request is split, looked up, admitted, copied into one block of this front end's arena (the
-only copy on the way in), and submitted to a worker. It is answered when the worker says Done or
-Failed. When a worker dies, what it had is sent again, once, to the next one, as soon as the
-dead process is reaped and can touch no block any more. Blocks are freed in one place: `_settle`.
+only copy on the way in), and submitted to the worker that should have it done first. It is
+answered when the worker says Done or Failed. When a worker dies, what it had is sent again, once,
+to another or the next one, as soon as the dead process is reaped and can touch no block any more.
+Blocks are freed in one place: `_settle`.
 
 Everything here runs on the event loop's thread.
 """
@@ -23,6 +24,7 @@ from trtserve.errors import (
 )
 from trtserve.frontend import wire
 from trtserve.frontend.admission import Admission
+from trtserve.frontend.choice import UNMEASURED_NS, Candidate, first_to_finish
 from trtserve.frontend.counts import Counts, VersionCounts
 from trtserve.frontend.link import WorkerLink
 from trtserve.frontend.receipt import receipt_parameters
@@ -30,6 +32,8 @@ from trtserve.frontend.reply import Reply
 from trtserve.frontend.template import Template, Templates
 from trtserve.ipc.arena import Arena
 from trtserve.ipc.message import Cancel, Done, Failed, OutputBlock, Submit
+from trtserve.model.catalog import Placement, Version
+from trtserve.model.route import Route
 from trtserve.model.spec import ModelState
 from trtserve.model.tensor import check_size
 
@@ -42,13 +46,13 @@ _ALIGNMENT = 256
 class Pending:
     """One request that is not answered yet. Times in nanoseconds, 0 for no deadline.
 
-    `link` is the worker that has it, None while it is parked. `attempts` counts the workers
-    that died with it.
+    `link` is the worker that has it, None while it is parked; `cost_ns` is what it counts in
+    that worker's backlog. `attempts` counts the workers that died with it.
     """
 
     __slots__ = (
-        "answered", "arrived_ns", "attempts", "block", "cancelled", "counts", "deadline_ns", "id",
-        "inputs", "link", "reply", "request_id", "slot", "template",
+        "answered", "arrived_ns", "attempts", "block", "cancelled", "cost_ns", "counts",
+        "deadline_ns", "id", "inputs", "link", "reply", "request_id", "slot", "template",
     )
 
     def __init__(
@@ -64,6 +68,7 @@ class Pending:
         self.block = -1
         self.inputs: tuple[tuple[int, int], ...] = ()
         self.link: WorkerLink | None = None
+        self.cost_ns = 0
         self.attempts = 0
         self.cancelled = False
         self.answered = False
@@ -187,6 +192,8 @@ class Dispatcher:
                 self._settle(pending, duration)
             for block in message.outputs:
                 offsets[block.index] += block.sizes[position]
+        if len(self._links) > 1:
+            link.backlog.told(message.timing.backlog_ns, now)
         link.release(message.lease)
         self._want_flush()
 
@@ -271,7 +278,7 @@ class Dispatcher:
         pending.counts.input_bytes += size
 
     def _send(self, pending: Pending) -> None:
-        """Submit to the worker that serves the version, or park until one does."""
+        """Submit to a worker that serves the version, or park until one does."""
         template = pending.template
         if pending.cancelled:
             self._fail(pending, Cancelled("the caller cancelled"))
@@ -283,15 +290,15 @@ class Dispatcher:
                 f"model '{spec.model}' version {spec.version} changed while the request waited"
             ))
             return
-        chosen: WorkerLink | None = None
-        variant = 0
+        route = template.route
+        serving: list[tuple[WorkerLink, Placement]] = []
         for placement in version.placements.values() if version else ():
             link = self._links.get(placement.worker)
-            if link is None or not link.alive or not placement.serves:
-                continue
-            if chosen is None or link.lent < chosen.lent:
-                chosen, variant = link, placement.variant_ids[template.route.variant]
-        if chosen is None:
+            # A device may not have taken all engine files.
+            there = placement.serves and route.variant < len(placement.variant_ids)
+            if there and link is not None and link.alive:
+                serving.append((link, placement))
+        if version is None or not serving:
             if version is not None and (version.will_serve or version.state == ModelState.LOADING):
                 self._parked[pending.id] = pending
             else:
@@ -299,14 +306,43 @@ class Dispatcher:
                     f"model '{spec.model}' version {spec.version} is not served any more"
                 ))
             return
+        link, placement = serving[0]
+        pending.cost_ns = 0
+        if len(serving) > 1:
+            link, placement, pending.cost_ns = self._lend_to_one(version, route, serving)
         self._parked.pop(pending.id, None)
-        pending.link = chosen
-        chosen.lent += 1
-        chosen.channel.send(Submit(
-            pending.id, variant, template.route.bucket, template.route.rows, pending.inputs,
-            template.outputs, pending.arrived_ns, pending.deadline_ns, template.priority,
+        pending.link = link
+        link.lent += 1
+        link.channel.send(Submit(
+            pending.id, placement.variant_ids[route.variant], route.bucket, route.rows,
+            pending.inputs, template.outputs, pending.arrived_ns, pending.deadline_ns,
+            template.priority,
         ))
         self._want_flush()
+
+    def _lend_to_one(
+        self, version: Version, route: Route, serving: list[tuple[WorkerLink, Placement]]
+    ) -> tuple[WorkerLink, Placement, int]:
+        """Of several workers the one to send a request to, and what it counts there.
+
+        Where it was not measured it is taken to cost what it does on the others, so that a
+        worker which nothing is known of gets its chance.
+        """
+        unmeasured = version.cost(route.variant, route.bucket) or UNMEASURED_NS
+        candidates = []
+        for link, placement in serving:
+            link.backlog.lanes = max(link.backlog.lanes, placement.lanes)
+            key = placement.variant_ids[route.variant], route.bucket
+            cost_ns = route.rows * placement.costs.get(key, unmeasured)
+            candidates.append(
+                Candidate(link.backlog, link.lent, link.peer, placement.lanes, cost_ns)
+            )
+        now = self._now()
+        index = first_to_finish(candidates, now)
+        link, placement = serving[index]
+        cost_ns = candidates[index].cost_ns
+        link.backlog.lend(cost_ns, now)
+        return link, placement, cost_ns
 
     def _fail(self, pending: Pending, error: RequestError) -> None:
         duration = self._now() - pending.arrived_ns
@@ -321,6 +357,7 @@ class Dispatcher:
         self._parked.pop(pending.id, None)
         if pending.link is not None:
             pending.link.lent -= 1
+            pending.link.backlog.lent_ns -= pending.cost_ns
         if pending.block >= 0:
             self._allocator.free(pending.block)
         self._admission.release(duration_ns)

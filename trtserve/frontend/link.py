@@ -1,5 +1,6 @@
 """A front end's side of one worker process."""
 
+from trtserve.frontend.choice import Backlog
 from trtserve.ipc.arena import Arena
 from trtserve.ipc.channel import Channel
 from trtserve.ipc.message import Attach, Release
@@ -8,14 +9,16 @@ from trtserve.ipc.message import Attach, Release
 class WorkerLink:
     """One incarnation of a worker: its channel, its arena once attached, what is lent to it.
 
-    `lent` counts the requests it has; `alive` ends with its end of file. `open` greets it with
-    our arena.
+    `lent` counts the requests it has; `backlog` is the time that these and others' should take,
+    kept only where there is a choice of workers. `alive` ends with its end of file. `open` greets
+    it with our arena.
     """
 
     def __init__(self, peer: str, channel: Channel) -> None:
         self.peer = peer
         self.channel = channel
         self.lent = 0
+        self.backlog = Backlog()
         self.alive = True
         self._arena: Arena | None = None
         self._released: list[int] = []

@@ -23,7 +23,8 @@ class Placement:
     """One version on one worker.
 
     `variant_ids` are the worker's names for the spec's variants, in their order. `costs` maps
-    (variant id, bucket) to measured nanoseconds a row. `away`: the worker is being restarted.
+    (variant id, bucket) to measured nanoseconds a row. `lanes` is how many of its batches may
+    run there at once. `away`: the worker is being restarted.
     """
 
     worker: str
@@ -32,6 +33,7 @@ class Placement:
     variant_ids: tuple[int, ...] = ()
     costs: Mapping[tuple[int, Bucket], int] = field(default_factory=dict)
     away: bool = False
+    lanes: int = 1
 
     @property
     def serves(self) -> bool:

@@ -9,6 +9,7 @@ from trtserve.proto.model_config_pb2 import (
     ModelConfig,
     ModelDynamicBatching,
     ModelInput,
+    ModelInstanceGroup,
     ModelOutput,
     ModelVersionPolicy,
     ModelWarmup,
@@ -49,6 +50,8 @@ class _Check:
         self._version_policy(message.version_policy)
         if message.HasField("dynamic_batching"):
             self._batching(message.dynamic_batching, message)
+        for index, group in enumerate(message.instance_group):
+            self._instance_group(index, group)
         for index, warmup in enumerate(message.model_warmup):
             self._warmup(index, warmup, message)
 
@@ -123,6 +126,24 @@ class _Check:
             raise self._error(
                 place, f"batch size {size} is above max_batch_size {limit}",
                 "Lower it or raise max_batch_size",
+            )
+
+    def _instance_group(self, index: int, group: ModelInstanceGroup) -> None:
+        place = ("instance_group", index)
+        if group.count < 0:
+            raise self._error(
+                (*place, "count"), f"count {group.count} is negative",
+                "Use 1 or more, or leave it out",
+            )
+        for number, gpu in enumerate(group.gpus):
+            if gpu < 0:
+                raise self._error(
+                    (*place, "gpus", number), f"{gpu} is no GPU", "Use 0 or more"
+                )
+        if group.gpus and group.kind == ModelInstanceGroup.KIND_CPU:
+            raise self._error(
+                (*place, "gpus"), "an instance_group of KIND_CPU names gpus",
+                "Leave gpus out, or make it KIND_GPU",
             )
 
     def _warmup(self, index: int, warmup: ModelWarmup, message: ModelConfig) -> None:

@@ -19,10 +19,6 @@ class Unserved(NamedTuple):
     harmless: frozenset[Any] = frozenset()
 
 
-_LANES = "the lanes of a device are set with --lanes and shared by all models"
-_ONE_CPU = "models run on the CPU only as yet"
-_CPU_KINDS = frozenset({0, 2})  # KIND_AUTO, KIND_CPU
-
 UNSERVED: dict[str, Unserved] = {
     "batch_input": Unserved("no inputs are made from the make-up of a batch"),
     "batch_output": Unserved("outputs are split by their first dimension only"),
@@ -40,14 +36,13 @@ UNSERVED: dict[str, Unserved] = {
     "input.is_shape_tensor": Unserved("the engine says which inputs are shape tensors"),
     "input.optional": Unserved("a request has to give every input of the engine"),
     "input.reshape": Unserved("requests have to use the engine's own shape"),
-    "instance_group.count": Unserved(_LANES, frozenset({1})),
-    "instance_group.gpus": Unserved(_ONE_CPU),
-    "instance_group.host_policy": Unserved(_ONE_CPU),
-    "instance_group.kind": Unserved(_ONE_CPU, _CPU_KINDS),
+    "instance_group.host_policy": Unserved("each device has one worker, with one policy"),
     "instance_group.passive": Unserved("every loaded model takes requests"),
     "instance_group.profile": Unserved("the router picks the profile by the request's shapes"),
-    "instance_group.rate_limiter": Unserved(_LANES),
-    "instance_group.secondary_devices": Unserved(_ONE_CPU),
+    "instance_group.rate_limiter": Unserved(
+        "models share lanes fairly; count limits how many one model has"
+    ),
+    "instance_group.secondary_devices": Unserved("models run on CUDA devices and the CPU only"),
     "metric_tags": Unserved("metrics are labelled by model and version"),
     "model_metrics": Unserved("the buckets of histograms are the same for all models"),
     "model_operations": Unserved("no custom operator libraries are loaded"),
@@ -57,13 +52,15 @@ UNSERVED: dict[str, Unserved] = {
         "a shape is run until its latency is known", frozenset({1})
     ),
     "model_warmup.inputs.input_data_file": Unserved("warm-up uses the shape with zeros"),
-    "optimization.cuda": Unserved(_ONE_CPU),
+    "optimization.cuda": Unserved("the lanes choose by themselves how they run a model"),
     "optimization.eager_batching": Unserved("the batcher gathers ahead by itself"),
     "optimization.execution_accelerators": Unserved("the runtime's own kernels are used"),
-    "optimization.gather_kernel_buffer_threshold": Unserved(_ONE_CPU),
+    "optimization.gather_kernel_buffer_threshold": Unserved(
+        "copies gather a batch, not kernels"
+    ),
     "optimization.graph": Unserved("the runtime's default optimization level is used"),
-    "optimization.input_pinned_memory": Unserved(_ONE_CPU),
-    "optimization.output_pinned_memory": Unserved(_ONE_CPU),
+    "optimization.input_pinned_memory": Unserved("the device chooses the memory for copies"),
+    "optimization.output_pinned_memory": Unserved("the device chooses the memory for copies"),
     "optimization.priority": Unserved("models share a device fairly"),
     "output.is_non_linear_format_io": Unserved("tensors are row-major"),
     "output.is_shape_tensor": Unserved("the engine says which outputs are shape tensors"),

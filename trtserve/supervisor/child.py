@@ -69,7 +69,7 @@ class Child:
                 raise
         # Nobody else waits for this pid, so it can not have been given to another process yet.
         child = cls(process, os.pidfd_open(process.pid), Channel(ours), now)
-        child.control.send(Start(role.index, role.name, settings))
+        child.control.send(Start(role.index, role.name, settings, role.device))
         child.control.flush()
         return child
 

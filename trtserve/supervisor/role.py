@@ -22,12 +22,14 @@ class Role:
 
     `target` is its entry point as "module:function", so that nothing here imports what only
     children need; the function takes the control channel and Start and returns an exit code.
+    `device` is a worker's: `cpu`, `cuda:0` and so on.
     """
 
     kind: Kind
     index: int
     name: str
     target: str
+    device: str = ""
 
     @property
     def title(self) -> str:
@@ -44,9 +46,12 @@ class Targets:
 
 
 def roles(front_ends: int, devices: str, targets: Targets) -> list[Role]:
-    """Every child of the daemon: workers first, because loading takes longest."""
+    """Every child of the daemon: workers first, because loading takes longest.
+
+    There is a worker for each device; `devices` are their names with commas between.
+    """
     workers = [
-        Role(Kind.WORKER, index, f"worker {device}", targets.worker)
+        Role(Kind.WORKER, index, f"worker {device}", targets.worker, device)
         for index, device in enumerate(devices.split(","))
     ]
     return workers + [

@@ -11,6 +11,8 @@ from setproctitle import setproctitle
 
 from trtserve import log
 from trtserve.config import Settings
+from trtserve.ipc.message import ModelUpdate
+from trtserve.model.spec import ModelState
 from trtserve.supervisor.crew import Crew
 from trtserve.supervisor.desk import Desk
 from trtserve.supervisor.exposition import Exposition
@@ -30,8 +32,9 @@ Announce = Callable[[Settings, Snapshot], None]
 def run(settings: Settings, announce: Announce, targets: Targets | None = None) -> None:
     """Run the daemon until a signal stops it. For the main thread.
 
-    Raises OperatorError when it can not start. Leaves nothing behind in any case: no process,
-    no socket, no ready file.
+    Devices and front ends are chosen already: `settings.devices` names each device, and
+    `settings.front_ends` is at least 1. Raises OperatorError when it can not start. Leaves
+    nothing behind in any case: no process, no socket, no ready file.
     """
     setproctitle("trtserve supervisor")
     log.configure("supervisor", settings.log_level, settings.log_format)
@@ -68,6 +71,12 @@ def run(settings: Settings, announce: Announce, targets: Targets | None = None) 
 def _ready_content(snapshot: Snapshot) -> dict[str, object]:
     pids: dict[str, int | None] = {"supervisor": os.getpid()}
     pids |= {process.name: process.pid for process in snapshot.processes}
+    # A version that lives on several devices is named once, with what is wrong where it is.
+    models: dict[tuple[str, int], ModelUpdate] = {}
+    for update in snapshot.models:
+        known = models.setdefault((update.model, update.version), update)
+        if known.state is ModelState.READY:
+            models[update.model, update.version] = update
     return {
         "grpc": snapshot.addresses.grpc,
         "http": snapshot.addresses.http,
@@ -76,6 +85,6 @@ def _ready_content(snapshot: Snapshot) -> dict[str, object]:
         "models": [
             {"name": update.model, "version": update.version, "state": update.state,
              "reason": update.full_reason}
-            for update in snapshot.models
+            for update in models.values()
         ],
     }

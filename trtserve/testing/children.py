@@ -68,7 +68,9 @@ def stubborn_front_end(control: Channel, start: m.Start) -> int:
 
 def worker(control: Channel, start: m.Start) -> int:
     """Serves one model, and ends at Stop."""
-    return _Child(control, start).live([READY, m.Settled(1)])
+    child = _Child(control, start)
+    child.say(f"has {start.device}")
+    return child.live([READY, m.Settled(1)])
 
 
 def broken_worker(control: Channel, start: m.Start) -> int:
