@@ -15,6 +15,7 @@ from trtserve.client.errors import (
     Unimplemented,
 )
 from trtserve.client.sync import Client
+from trtserve.client.timeline import TimelinePart, TracedBatch, TracedRequest
 from trtserve.client.values import Item, ModelInfo, ModelStatus, Result, TensorInfo
 
 __all__ = [
@@ -25,6 +26,9 @@ __all__ = [
     "ModelInfo",
     "ModelStatus",
     "TensorInfo",
+    "TimelinePart",
+    "TracedBatch",
+    "TracedRequest",
     "InferenceError",
     "InvalidArgument",
     "NotFound",

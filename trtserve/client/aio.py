@@ -1,14 +1,15 @@
 """The client for asyncio code: the calls of Client, awaited."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from types import TracebackType
 from typing import TypeVar, Unpack
 
 import grpc
 
-from trtserve.client import operation
+from trtserve.client import operation, timeline
 from trtserve.client.errors import InferenceError, error_of_call
 from trtserve.client.operation import Calls, Operation
+from trtserve.client.timeline import TimelinePart
 from trtserve.client.values import Array, Item, ModelInfo, ModelStatus, Options, Result
 
 T = TypeVar("T")
@@ -73,6 +74,19 @@ class AsyncClient:
     ) -> bool:
         """Whether one model is loaded and warm."""
         return await self._run(operation.model_ready(model, version), deadline)
+
+    async def timeline(
+        self, seconds: float, *, deadline: float | None = None
+    ) -> AsyncGenerator[TimelinePart, None]:
+        """Record what the server's devices do; see Client.timeline."""
+        call = timeline.start(self._channel, seconds, deadline)
+        try:
+            async for reply in call:
+                yield timeline.read(reply)
+        except grpc.RpcError as error:
+            raise error_of_call(error, self.address) from None
+        finally:
+            call.cancel()
 
     async def close(self) -> None:
         """Close the connection; calls in flight end with Cancelled. Twice is harmless."""

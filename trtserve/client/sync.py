@@ -1,14 +1,15 @@
 """The client for ordinary code."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from types import TracebackType
 from typing import TypeVar, Unpack
 
 import grpc
 
-from trtserve.client import operation
+from trtserve.client import operation, timeline
 from trtserve.client.errors import InferenceError, error_of_call
 from trtserve.client.operation import Calls, Operation
+from trtserve.client.timeline import TimelinePart
 from trtserve.client.values import Array, Item, ModelInfo, ModelStatus, Options, Result
 
 T = TypeVar("T")
@@ -80,6 +81,23 @@ class Client:
     ) -> bool:
         """Whether one model is loaded and warm."""
         return self._run(operation.model_ready(model, version), deadline)
+
+    def timeline(
+        self, seconds: float, *, deadline: float | None = None
+    ) -> Generator[TimelinePart, None, None]:
+        """Record what the server's devices do for so many seconds, at most 60.
+
+        Parts come several times a second until the time is over; whoever stops reading before
+        ends the recording.
+        """
+        call = timeline.start(self._channel, seconds, deadline)
+        try:
+            for reply in call:
+                yield timeline.read(reply)
+        except grpc.RpcError as error:
+            raise error_of_call(error, self.address) from None
+        finally:
+            call.cancel()
 
     def close(self) -> None:
         """Close the connection; calls in flight end with Cancelled. Twice is harmless."""

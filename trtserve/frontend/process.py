@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from trtserve.clock import NS_PER_S
 from trtserve.config import Settings
 from trtserve.errors import Unavailable
-from trtserve.frontend import batch_service, inference_service
+from trtserve.frontend import batch_service, debug_service, inference_service
 from trtserve.frontend.admission import Admission
 from trtserve.frontend.dispatch import Dispatcher
 from trtserve.frontend.health import Health
@@ -73,6 +73,7 @@ class FrontEnd:
         )
         self._catalog = Catalog()
         self._links: dict[str, WorkerLink] = {}
+        self._workers = len(settings.devices.split(","))
         self._settled: set[str] = set()
         self._recorder = Recorder()
         self._flush_wanted = False
@@ -86,6 +87,7 @@ class FrontEnd:
         self._service = inference_service.InferenceService(
             self._dispatcher, lambda: self._ready, self._ask_statistics
         )
+        self._debug = debug_service.DebugService(self._tell_workers)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> int:
@@ -129,12 +131,13 @@ class FrontEnd:
         ))
         server.add_generic_rpc_handlers((
             self._service.handler(), batch_service.BatchService(self._dispatcher).handler(),
+            self._debug.handler(),
         ))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         _describe_standard_services()
         reflection.enable_server_reflection(
             (
-                inference_service.SERVICE, batch_service.SERVICE,
+                inference_service.SERVICE, batch_service.SERVICE, debug_service.SERVICE,
                 health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
                 reflection.SERVICE_NAME,
             ),
@@ -160,11 +163,11 @@ class FrontEnd:
 
     @property
     def _ready(self) -> bool:
-        """Whether every model that should serve does, on a live worker."""
+        """Whether every worker has tried its models, and every model that should serve does."""
         versions = self._catalog.versions()
         return (
             not self._draining
-            and bool(self._settled)
+            and len(self._settled) == self._workers
             and all(version.state == ModelState.READY for version in versions)
         )
 
@@ -215,6 +218,7 @@ class FrontEnd:
         stopped = asyncio.ensure_future(self._server.stop(grace))
         self._service.stop_reading()
         self._health.stop_watches()
+        self._debug.stop()
         await stopped
         # Calls that outlast the grace were cancelled by gRPC; what they left goes here.
         self._dispatcher.fail_all(lambda: Unavailable("the server is shutting down"))
@@ -252,6 +256,7 @@ class FrontEnd:
         link.open(self._arena)
         self._links[peer] = link
         self._dispatcher.add_link(link)
+        self._debug.greet(link)
         self._loop.add_reader(link.channel.fileno(), self._read_worker, link)
         self._want_flush()
 
@@ -276,6 +281,8 @@ class FrontEnd:
                     self._use(self._catalog.with_costs(link.peer, entries))
                 case m.Attach():
                     link.attach()
+                case m.Traced():
+                    self._debug.traced(message)
                 case m.Settled():
                     self._settled.add(link.peer)
                     self._say_health()
@@ -283,9 +290,16 @@ class FrontEnd:
                     log.error("unexpected from a worker: %s", type(message).__name__)
         return bool(messages)
 
+    def _tell_workers(self, message: m.AnyMessage) -> None:
+        for link in self._links.values():
+            link.channel.send(message)
+        self._want_flush()
+
     def _model_update(self, peer: str, update: m.ModelUpdate) -> None:
         costs = {(variant, bucket): cost for variant, bucket, cost in update.costs}
-        placement = Placement(peer, update.state, update.reason, update.variant_ids, costs)
+        placement = Placement(
+            peer, update.state, update.reason, update.variant_ids, costs, lanes=update.lanes
+        )
         self._use(self._catalog.with_placement(
             update.model, update.version, update.spec, placement
         ))
