@@ -1,0 +1,1 @@
+"""What an optimiser made of a network: TensorRT's builder, or ONNX Runtime."""
