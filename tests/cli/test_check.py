@@ -8,6 +8,10 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from trtserve.cli.check import check
+from trtserve.cli.checking import Checker
+from trtserve.device.host import HostDevice
+from trtserve.engine.onnxruntime import OnnxRuntime
+from trtserve.errors import ConfigurationError
 
 app = Typer()
 app.command()(check)
@@ -32,8 +36,8 @@ def run(root, *arguments):
     return CliRunner().invoke(app, [str(root), *arguments])
 
 
-def described(root):
-    result = run(root, "--json")
+def described(root, *arguments):
+    result = run(root, "--json", *arguments)
     # Standard error may have the progress on it; JSON is all there is on standard output.
     return result.exit_code, json.loads(result.stdout)
 
@@ -90,6 +94,46 @@ def test_a_model_that_loads_and_does_not_run_is_an_error(tmp_path):
     assert finding["where"] == str(path)
     assert finding["problem"].startswith("loads, and does not run zeros of [2, 3]: ")
     assert finding["cure"]
+
+
+def test_it_says_where_models_would_live(tmp_path):
+    for name, group in (
+        ("limited", "kind: KIND_CPU count: 2"), ("elsewhere", "kind: KIND_GPU"), ("plain", ""),
+    ):
+        add_model(tmp_path, name, [2, 3])
+        (tmp_path / name / "config.pbtxt").write_text(f"instance_group {{ {group} }}")
+    code, checked = described(tmp_path, "--devices", "cpu")
+    assert code == 0, checked
+    assert checked["devices"] == ["cpu"]
+    assert {version["model"]: version["places"] for version in checked["versions"]} == {
+        "elsewhere": [{"device": "cpu", "lanes": None}],
+        "limited": [{"device": "cpu", "lanes": 2}],
+        "plain": [{"device": "cpu", "lanes": None}],
+    }
+    (finding,) = checked["findings"]
+    assert finding["severity"] == "warning"
+    assert finding["where"] == f"{tmp_path}/elsewhere/config.pbtxt:1"
+    assert "asks for a CUDA device" in finding["problem"]
+    result = run(tmp_path, "--devices", "cpu")
+    assert "devices cpu" in result.stdout
+    assert "cpu (2 lanes)" in result.stdout
+
+
+def test_places_are_those_of_the_daemons_devices(tmp_path):
+    for name, group in (("both", "kind: KIND_CPU } instance_group { count: 1"), ("plain", "")):
+        add_model(tmp_path, name, [2, 3])
+        (tmp_path / name / "config.pbtxt").write_text(f"instance_group {{ {group} }}")
+    checker = Checker((OnnxRuntime(),), HostDevice(), ("cpu", "cuda:0"), lambda _: None)
+    both, plain = checker.check(tmp_path).versions
+    assert both.ok
+    assert [(place.device, place.lanes) for place in both.places] == [("cpu", None), ("cuda:0", 1)]
+    assert [(place.device, place.lanes) for place in plain.places] == [("cuda:0", None)]
+
+
+def test_devices_that_can_not_be_are_refused(tmp_path):
+    result = run(tmp_path, "--devices", "gpu")
+    assert isinstance(result.exception, ConfigurationError)
+    assert "'gpu' is no device" in str(result.exception)
 
 
 def test_one_broken_file_does_not_hide_the_others(tmp_path):

@@ -81,7 +81,7 @@ def test_the_default_model_filename_counts_alone(tmp_path):
 @pytest.mark.parametrize(("name", "problem"), [
     ("z.onnx", "'z.onnx' is not there; there is a.onnx, b.bin, c.plan"),
     ("b.bin", "'b.bin' is no kind of file that is served"),
-    ("c.plan", "TensorRT plans are not served by this installation yet"),
+    ("c.plan", "no TensorRT is installed here, which TensorRT plans need"),
 ])
 def test_a_default_model_filename_that_does_not_serve(tmp_path, name, problem):
     put(tmp_path, "det/1/a.onnx", "det/1/b.bin", "det/1/c.plan")
@@ -131,8 +131,8 @@ def test_models_that_are_laid_out_wrongly(tmp_path, files, problem, cure):
 @pytest.mark.parametrize(("files", "problem"), [
     (["det/1/notes.txt", "det/1/model.pt"], "no engine file; there is model.pt, notes.txt"),
     (["det/1/.keep"], "no engine file; it is empty"),
-    (["det/1/model.plan"], "TensorRT plans are not served by this installation yet"),
-    (["det/1/model.engine"], "TensorRT plans are not served by this installation yet"),
+    (["det/1/model.plan"], "no TensorRT is installed here, which TensorRT plans need"),
+    (["det/1/model.engine"], "no TensorRT is installed here, which TensorRT plans need"),
 ])
 def test_versions_without_an_engine(tmp_path, files, problem):
     put(tmp_path, *files)

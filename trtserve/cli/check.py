@@ -8,9 +8,10 @@ import typer
 
 from trtserve.cli.connection import Json
 from trtserve.cli.output import console, print_json, print_line, print_table
+from trtserve.config import Settings
 
 if TYPE_CHECKING:
-    from trtserve.cli.checking import Checked
+    from trtserve.cli.checking import Checked, CheckedPlace, CheckedVariant
 
 
 def check(
@@ -18,22 +19,37 @@ def check(
         help="The model repository: MODEL/VERSION/FILE.", envvar="TRTSERVE_REPOSITORY",
         show_default=False,
     )],
+    devices: Annotated[str, typer.Option(
+        help="The devices that the daemon would have, as for serve.", envvar="TRTSERVE_DEVICES",
+    )] = "auto",
     json: Json = False,
 ) -> None:
     """Scan, parse, load and run each model once; say what is wrong, where, and how to mend it.
 
-    Exit code 1 if a model would not be served.
+    Says on which devices each model would live; it is loaded and run on the CPU here. TensorRT
+    plans are not loaded: their manifests say whether they fit. Exit code 1 if a model would not
+    be served.
     """
     # Here and not above: `trtserve --help` needs neither the engines nor NumPy.
     from trtserve.cli.checking import Checker
+    from trtserve.cli.checking_plans import PlanChecker
+    from trtserve.cli.devices import decide
     from trtserve.device.host import HostDevice
     from trtserve.engine.onnxruntime import OnnxRuntime
 
-    with console(stderr=True).status("Reading the repository") as status:
-        checked = Checker((OnnxRuntime(),), HostDevice(), status.update).check(repository)
+    with console(stderr=True).status("Looking for devices") as status:
+        _, choice = decide(Settings(repository=str(repository), devices=devices).check())
+        status.update("Reading the repository")
+        checker = Checker(
+            (OnnxRuntime(),), HostDevice(), choice.devices, status.update,
+            PlanChecker(choice.cuda),
+        )
+        checked = checker.check(repository)
     if json:
         print_json(checked)
     else:
+        print_line(f"devices {choice.line}")
+        print_line()
         _print(checked)
     if not checked.ok:
         raise typer.Exit(1)
@@ -42,7 +58,8 @@ def check(
 def _print(checked: "Checked") -> None:
     if checked.versions:
         print_table(
-            ("model", "version", "", "variant", "batch", "takes", "gives", "ran on zeros of"),
+            ("model", "version", "", "lives on", "variant", "batch", "takes", "gives",
+             "ran on zeros of"),
             _rows(checked),
         )
         print_line()
@@ -58,13 +75,29 @@ def _print(checked: "Checked") -> None:
 def _rows(checked: "Checked") -> Iterator[tuple[str, ...]]:
     """One line for each variant; the first one carries what is the version's."""
     for version in checked.versions:
-        heading = (version.model, str(version.version), "ok" if version.ok else "error")
+        heading = (
+            version.model, str(version.version), "ok" if version.ok else "error",
+            "\n".join(map(_place, version.places)),
+        )
         if not version.variants:
             yield (*heading, "", "", "", "", "")
         for variant in version.variants:
             yield (
                 *heading, variant.name, str(variant.max_batch or "none"),
                 "\n".join(variant.takes), "\n".join(variant.gives),
-                "\n".join(variant.ran) or "nothing: its shapes are open",
+                "\n".join(variant.ran) or _not_run(variant),
             )
-            heading = ("", "", "")
+            heading = ("", "", "", "")
+
+
+def _not_run(variant: "CheckedVariant") -> str:
+    if not variant.loaded:
+        return "nothing: a plan runs on its GPU only"
+    return "nothing: its shapes are open"
+
+
+def _place(place: "CheckedPlace") -> str:
+    if place.lanes is None:
+        return place.device
+    return f"{place.device} ({place.lanes} lane{'s' if place.lanes > 1 else ''})"
+

@@ -1,16 +1,20 @@
-"""Everything short of serving: scan, parse, load, configure, and run once."""
+"""Everything short of serving: scan, parse, place, load, configure, and run once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
 import msgspec
 
+from trtserve.cli.checking_plans import PlanChecker
 from trtserve.device.interface import Device
 from trtserve.engine.interface import Engine, Runtime, TensorMemory
 from trtserve.errors import DeviceError, OperatorError, RequestError
 from trtserve.model.finding import Finding
+from trtserve.model.placement import place
+from trtserve.model.plan_manifest import PLAN_SUFFIXES
 from trtserve.model.repository import ModelFolder, scan
 from trtserve.model.spec import TensorSpec, VariantSpec
 from trtserve.model.tensor import DATATYPES, Shape
@@ -24,65 +28,104 @@ EMPTY_BYTES_ELEMENT = 4
 
 class CheckedVariant(msgspec.Struct, frozen=True):
     """A variant that loads. `takes` are its inputs with the range of shapes; `max_batch` 0: not
-    batched; `ran` the batches of zeros that it was run on: none where its shapes are open."""
+    batched; `ran` the batches of zeros that it was run on: none where its shapes are open, or
+    where it is a plan that was not `loaded`."""
 
     name: str
     takes: tuple[str, ...]
     gives: tuple[str, ...]
     max_batch: int
     ran: tuple[str, ...]
+    loaded: bool = True
+
+
+class CheckedPlace(msgspec.Struct, frozen=True):
+    """A device that a version would live on, with at most `lanes` batches there at once; None:
+    as many as the device has lanes."""
+
+    device: str
+    lanes: int | None
 
 
 class CheckedVersion(msgspec.Struct, frozen=True):
-    """A version; it would be served if `ok`."""
+    """A version; it would be served if `ok`, on all of `places`."""
 
     model: str
     version: int
     ok: bool
+    places: tuple[CheckedPlace, ...]
     variants: tuple[CheckedVariant, ...] = ()
 
 
 class Checked(msgspec.Struct, frozen=True):
-    """What a check found; `ok` if nothing is an error."""
+    """What a check found; `ok` if nothing is an error. `devices` are those that the daemon would
+    have."""
 
     ok: bool
+    devices: tuple[str, ...]
     findings: tuple[Finding, ...]
     versions: tuple[CheckedVersion, ...]
 
 
 class Checker:
-    """Checks repositories with the runtimes and the device that would serve them.
+    """Checks repositories with the runtimes that would serve them.
 
-    `progress` is told what comes next, for people who wait.
+    Models are loaded and run on `device`, whichever of the daemon's `devices` they would live
+    on; plans that no runtime loads there are left to `plans`. `progress` is told what comes
+    next, for people who wait.
     """
 
     def __init__(
-        self, runtimes: tuple[Runtime, ...], device: Device, progress: Callable[[str], None]
+        self, runtimes: tuple[Runtime, ...], device: Device, devices: Sequence[str],
+        progress: Callable[[str], None], plans: PlanChecker | None = None,
     ) -> None:
         self._runtimes = runtimes
         self._device = device
+        self._devices = tuple(devices)
         self._progress = progress
+        self._plans = plans or PlanChecker()
         self._findings: list[Finding] = []
 
     def check(self, root: Path) -> Checked:
         """Check one repository; whatever is wrong is a finding, nothing is raised."""
-        repository = scan(root, served_suffixes(self._runtimes))
+        suffixes = dict.fromkeys((*served_suffixes(self._runtimes), *PLAN_SUFFIXES))
+        repository = scan(root, tuple(suffixes))
         self._findings = list(repository.findings)
         versions = tuple(
-            self._check_version(model, version)
+            self._check_version(model, version, places)
             for model in repository.models
+            for places in [self._place(model)]
             for version in model.versions
         )
         findings = tuple(self._findings)
-        return Checked(all(f.severity != "error" for f in findings), findings, versions)
+        ok = all(finding.severity != "error" for finding in findings)
+        return Checked(ok, self._devices, findings, versions)
 
-    def _check_version(self, model: ModelFolder, version: VersionFolder) -> CheckedVersion:
-        failed = CheckedVersion(model.name, version.version, ok=False)
+    def _place(self, model: ModelFolder) -> tuple[CheckedPlace, ...]:
+        """Where a model would live."""
+        if model.configuration is None:
+            return ()
+        places = []
+        for device in self._devices:
+            placed = place(model.configuration, self._devices, device)
+            if placed is not None:
+                places.append(CheckedPlace(device, placed.lanes))
+                if placed.finding is not None and placed.finding not in self._findings:
+                    self._findings.append(placed.finding)
+        return tuple(places)
+
+    def _check_version(
+        self, model: ModelFolder, version: VersionFolder, places: tuple[CheckedPlace, ...]
+    ) -> CheckedVersion:
+        failed = CheckedVersion(model.name, version.version, ok=False, places=places)
         if version.error or model.configuration is None:
             return failed  # the scan has said why
         self._progress(f"Loading {model.name} version {version.version}")
+        version, planned, ok = self._check_plans(version)
+        if not version.files:
+            return CheckedVersion(model.name, version.version, ok, places, planned)
         try:
-            spec, places = load_version(
+            spec, engines = load_version(
                 model.name, version, model.configuration, self._runtimes, self._device
             )
         except OperatorError as error:
@@ -90,8 +133,8 @@ class Checker:
             where = error.where or str(version.path)
             self._findings.append(Finding("error", where, error.problem, error.cure))
             return failed
-        variants, ok = [], True
-        for (engine, index), variant in zip(places, spec.variants, strict=True):
+        variants = list(planned)
+        for (engine, index), variant in zip(engines, spec.variants, strict=True):
             ran: list[str] = []
             try:
                 for shapes in _known_shapes(variant, model):
@@ -105,9 +148,28 @@ class Checker:
                     "Run the file in its own runtime on such an input, and export it again",
                 ))
             variants.append(_checked(variant, ran))
-        for engine in {id(engine): engine for engine, _ in places}.values():
+        for engine in {id(engine): engine for engine, _ in engines}.values():
             engine.close()
-        return CheckedVersion(model.name, version.version, ok, tuple(variants))
+        return CheckedVersion(model.name, version.version, ok, places, tuple(variants))
+
+    def _check_plans(
+        self, version: VersionFolder
+    ) -> tuple[VersionFolder, tuple[CheckedVariant, ...], bool]:
+        """The version without the plans that are not loaded here, their variants, and whether
+        they are good as far as is known."""
+        loaded = served_suffixes(self._runtimes)
+        plans = [file for file in version.files if not file.name.endswith(loaded)]
+        checked = [self._plans.check(plan) for plan in plans]
+        findings = [finding for plan in checked for finding in plan.findings]
+        self._findings += findings
+        return (
+            replace(version, files=tuple(file for file in version.files if file not in plans)),
+            tuple(
+                _checked(variant, [], loaded=False)
+                for plan in checked for variant in plan.variants
+            ),
+            all(finding.severity != "error" for finding in findings),
+        )
 
     def _run(
         self, engine: Engine, index: int, variant: VariantSpec, shapes: tuple[Shape, ...]
@@ -120,7 +182,7 @@ class Checker:
         with (
             closing(self._device.allocate_staging(max(sizes, default=1))) as zeros,
             closing(self._device.create_stream()) as stream,
-            closing(engine.create_context(index)) as context,
+            closing(engine.create_context(index, stream)) as context,
         ):
             inputs = [
                 TensorMemory(zeros.address, size, shape)
@@ -138,7 +200,7 @@ def _known_shapes(variant: VariantSpec, model: ModelFolder) -> Iterator[tuple[Sh
         yield tuple((*batch, *shape) for shape in bucket)
 
 
-def _checked(variant: VariantSpec, ran: list[str]) -> CheckedVariant:
+def _checked(variant: VariantSpec, ran: list[str], *, loaded: bool = True) -> CheckedVariant:
     return CheckedVariant(
         variant.name,
         tuple(
@@ -148,6 +210,7 @@ def _checked(variant: VariantSpec, ran: list[str]) -> CheckedVariant:
         tuple(map(_tensor_text, variant.outputs)),
         variant.max_batch,
         tuple(ran),
+        loaded,
     )
 
 

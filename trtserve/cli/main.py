@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from trtserve.cli import check, infer, models, output, serve, version
+from trtserve.cli import build, check, explain, infer, models, output, serve, timeline, version
 from trtserve.errors import OperatorError, RequestError
 
 app = typer.Typer(
@@ -15,7 +15,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (serve.serve, check.check, models.models, infer.infer, version.version):
+for _command in (
+    serve.serve, build.build, check.check, explain.explain, models.models, infer.infer,
+    timeline.timeline, version.version,
+):
     app.command()(_command)
 
 

@@ -9,7 +9,8 @@ from trtserve.model.finding import Finding
 _PLAN_SUFFIXES = (".plan", ".engine")
 """What TensorRT's tools write."""
 
-_PLANS_UNSERVED = "TensorRT plans are not served by this installation yet"
+_PLANS_UNSERVED = "no TensorRT is installed here, which TensorRT plans need"
+_PLANS_CURE = "pip install 'trtserve[tensorrt]' (trtserve[rtx] for plans of TensorRT-RTX)"
 
 _LFS_HEAD = b"version https://git-lfs"
 """How a Git LFS pointer begins: what a checkout without LFS has in a model's place."""
@@ -49,7 +50,7 @@ def read_version(
         problems.append(_no_engine(path, only, names, suffixes))
     elif not only:
         problems += [
-            Finding("warning", str(path / name), _PLANS_UNSERVED, "Only the others are served")
+            Finding("warning", str(path / name), _PLANS_UNSERVED, _PLANS_CURE)
             for name in names if _is_unserved_plan(name, suffixes)
         ]
     return VersionFolder(version, path, files, tuple(problems))
@@ -73,7 +74,8 @@ def _no_engine(path: Path, only: str, names: list[str], suffixes: tuple[str, ...
     there = f"there is {', '.join(names)}" if names else "it is empty"
     wanted = [only] if only in names else [] if only else names
     if any(_is_unserved_plan(name, suffixes) for name in wanted):
-        return Finding("error", str(path), f"{_PLANS_UNSERVED}; {there}", f"Add a {served} file")
+        cure = f"{_PLANS_CURE}, or add a file that ends in {served}"
+        return Finding("error", str(path), f"{_PLANS_UNSERVED}; {there}", cure)
     if only and only not in names:
         return Finding(
             "error", str(path), f"default_model_filename '{only}' is not there; {there}",

@@ -1,0 +1,1 @@
+"""From an ONNX file to engines: lint, fix, profiles, precision, caches, manifest, explain."""
