@@ -23,6 +23,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "ipc": ("errors", "model.tensor", "model.spec"),
     "device": ("errors", "clock"),
     "engine": ("errors", "model", "device.interface"),
+    "build": ("errors", "clock", "model", "device.interface"),
     "worker": (
         "errors", "clock", "config", "log", "metrics", "model", "ipc", "device", "engine",
     ),
@@ -31,7 +32,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "client": ("errors", "proto", "model.tensor"),
     "cli": (
         "errors", "clock", "config", "log", "metrics", "proto", "model", "ipc",
-        "device", "engine", "worker", "frontend", "supervisor", "client",
+        "device", "engine", "build", "worker", "frontend", "supervisor", "client",
     ),
     "testing": (
         "errors", "clock", "config", "log", "metrics", "proto", "model", "ipc", "device",
@@ -45,9 +46,9 @@ ONLY_IN = {
     "grpc_health": ("frontend", "client", "cli"),
     "grpc_reflection": ("frontend", "client", "cli"),
     "cuda": ("device",),
-    "onnxruntime": ("engine",),
-    "tensorrt": ("engine",),
-    "tensorrt_rtx": ("engine",),
+    "onnxruntime": ("engine", "build"),
+    "tensorrt": ("engine", "build"),
+    "tensorrt_rtx": ("engine", "build"),
     "tensorrt_lean": ("engine",),
     "onnx": ("testing", "build"),
 }
