@@ -103,9 +103,11 @@ def test_the_others_go_on_and_it_is_replaced(start, tmp_path):
 
     failed = [asker for asker in askers if asker.failures]
     assert not [wrong for asker in askers for wrong in asker.wrong]
-    # Only the dead one's clients noticed, and each lost no more than the call it was in.
+    # Only the dead one's clients noticed, and each lost no more than the call it was in; and one
+    # more if it came back so soon that the kernel still gave it to the dead one's listener, which
+    # a process at its end closes after its connections.
     assert len(failed) <= len(askers) - at_survivor
-    assert {asker.failures for asker in failed} <= {1}
+    assert {asker.failures for asker in failed} <= {1, 2}
     after = daemon.children()
     assert after["worker cpu"] == before["worker cpu"]
     assert after[SURVIVOR] == before[SURVIVOR]
