@@ -54,3 +54,13 @@ def test_what_nothing_takes_is_an_error(bucket, rows):
     assert contexts.find(SQUARE, 2) == (made[1], 0)
     with pytest.raises(LookupError, match=f"no context for {rows} rows"):
         contexts.find(bucket, rows)
+
+
+def test_exact_is_never_padded():
+    contexts = LaneContexts(context())
+    made = pinned(contexts, 1, 2, 4)
+    assert contexts.find(SQUARE, 2, exact=True) == (made[1], 0)
+    assert contexts.find(SQUARE, 3, exact=True) == (contexts.any_shape, 0)
+    contexts.any_shape = None
+    with pytest.raises(LookupError):
+        contexts.find(SQUARE, 3, exact=True)

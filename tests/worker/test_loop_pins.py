@@ -329,3 +329,28 @@ def test_memory_that_is_short_leaves_that_model_out_and_the_others_serve(start):
     assert device.allocated_bytes == 2 * 256  # of the model that serves
     assert large.closed
     assert all(context.closed for context in large.contexts)
+
+
+# --- a dimension 0 that nobody vouched for -----------------------------------------------
+
+
+def adding_all(arrays: Arrays) -> Arrays:
+    """Rows that see one another, as those of a sequence do."""
+    return [array + array.sum() for array in arrays]
+
+
+def test_rows_that_see_one_another_never_see_padding(start):
+    model = Model(4)
+    model.engine.script.compute = adding_all
+    folder = model_folder("m", "m.fake", configuration=ModelConfiguration())
+    worker = start(model, folders=(folder,))
+    front_end = worker.connect()
+    for value in (1.0, 2.0, 3.0):
+        array = rows(3, value)
+        _, output = front_end.answer(front_end.submit(array))
+        np.testing.assert_array_equal(output, array + array.sum())
+    # Two at once: the trial finds out, and they are answered as if each were alone.
+    first, second = front_end.submit(rows(3)), front_end.submit(rows(5))
+    for ident, count in ((first, 3), (second, 5)):
+        _, output = front_end.answer(ident)
+        np.testing.assert_array_equal(output, rows(count) + count * 4)

@@ -35,15 +35,18 @@ class LaneContexts:
         self.places: list[Place] = []
         self.pinned: dict[Bucket, Pinned] = {}
 
-    def find(self, bucket: Bucket, rows: int) -> tuple[Context, int]:
-        """The context for a batch, and the rows to pad it to (0: run it as it is).
+    def find(
+        self, bucket: Bucket, rows: int, *, exact: bool = False
+    ) -> tuple[Context, int]:
+        """The context for a batch, and the rows to pad it to (0: run it as it is; so with
+        `exact`).
 
         Raises LookupError if nothing takes it, which the loader has seen to.
         """
         pinned = self.pinned.get(bucket)
         if pinned is not None:
             index = bisect_left(pinned.sizes, rows)
-            if index < len(pinned.sizes):
+            if index < len(pinned.sizes) and not (exact and pinned.sizes[index] > rows):
                 size = pinned.sizes[index]
                 return pinned.contexts[index], size if size > rows else 0
         if self.any_shape is None:

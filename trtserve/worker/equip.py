@@ -176,7 +176,11 @@ class Equipper:
                 measured += times
                 for contexts, mine in zip(lanes, pinned, strict=True):
                     contexts.pinned[bucket] = mine
-                covered |= bucket == only and pinned[0].sizes[-1] >= max(1, variant.max_batch)
+                # What may not be padded needs a context for the sizes in between.
+                covered |= (
+                    source.vouched and bucket == only
+                    and pinned[0].sizes[-1] >= max(1, variant.max_batch)
+                )
             if not covered:
                 self._on_lanes(source, self._count, lambda preparation, index:
                                _add_any_shape(preparation, lanes[index]))

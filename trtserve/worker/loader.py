@@ -112,7 +112,10 @@ class Loader:
             )
             try:
                 equipments = self._equipper.equip([
-                    Source(engine, index, variant, engine.captures)
+                    Source(
+                        engine, index, variant, engine.captures,
+                        vouched=configuration.max_batch_size is not None,
+                    )
                     for (engine, index), variant in zip(engines, spec.variants, strict=True)
                 ], configuration.warmups)
             except BaseException:

@@ -290,7 +290,7 @@ class WorkerLoop:
         """What a lane needs to run these requests, whose front ends' arenas stay mapped."""
         for link in {request.owner for request in part.requests}:
             link.running += 1
-        return self._residents.variants[part.variant].job(part, lane)
+        return self._residents.job(part, lane)
 
     def _lane_done(self, result: LaneResult) -> None:
         """Answer what a lane has run; run the next part, or free the lane."""

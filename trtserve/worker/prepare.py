@@ -47,12 +47,14 @@ class Source:
     """Where contexts of a variant come from: the engine, and the variant's index in it.
 
     `captures` turns false when a capture has failed: it is said once, and not tried again.
+    `vouched`: the configuration says that dimension 0 is a batch, so batches may be padded.
     """
 
     engine: Engine
     index: int
     variant: VariantSpec
     captures: bool
+    vouched: bool = True
 
 
 class Preparation:

@@ -32,12 +32,14 @@ class ResidentVariant:
     equipment: Equipment
     counts: VersionCounts
 
-    def job(self, part: Batch, lane: int) -> LaneJob:
-        """What a lane needs to run these requests."""
+    def job(self, part: Batch, lane: int, *, exact: bool = False) -> LaneJob:
+        """What a lane needs to run these requests, with `exact` without padding."""
         wanted: set[int] = set()
         for request in part.requests:
             wanted.update(request.submit.outputs)
-        context, padded = self.equipment.lanes[lane].find(part.bucket, part.rows)
+        context, padded = self.equipment.lanes[lane].find(
+            part.bucket, part.rows, exact=exact
+        )
         return LaneJob(
             batch_id=part.id,
             context=context,
@@ -57,10 +59,12 @@ class Residents:
     """All versions of all models on this worker.
 
     `unproven` are the variants whose batch dimension nobody vouched for yet (see trial.py).
+    `unpadded` are those and the ones that failed: rows that see one another would see padding.
     """
 
     def __init__(self) -> None:
         self.unproven: set[int] = set()
+        self.unpadded: set[int] = set()
         self.variants: dict[int, ResidentVariant] = {}
         self.versions: dict[tuple[str, int], ModelUpdate] = {}
         self._next_id = 1
@@ -91,6 +95,7 @@ class Residents:
             )
             if loaded.batch_derived and max_batch:
                 self.unproven.add(number)
+                self.unpadded.add(number)
             for bucket, pinned in variant.lanes[0].pinned.items():
                 batcher.pin(number, bucket, pinned.sizes)
             self._learn(number, variant.measured, batcher)
@@ -143,13 +148,19 @@ class Residents:
             if cost is not None:
                 self._told[number, bucket] = cost
 
+    def job(self, part: Batch, lane: int) -> LaneJob:
+        """What a lane needs to run requests of one variant."""
+        return self.variants[part.variant].job(part, lane, exact=part.variant in self.unpadded)
+
     def judge(self, number: int, passed: bool, batcher: Batcher) -> None:
         """Take the outcome of a trial of a variant's batch dimension."""
         if number not in self.unproven:
             return
         self.unproven.discard(number)
         variant = self.variants[number]
-        if not passed:
+        if passed:
+            self.unpadded.discard(number)
+        else:
             batcher.run_alone(number)
             log.warning(
                 "model %s version %d, %s: requests that run together get other answers than "
