@@ -284,9 +284,21 @@ def test_lanes_that_add_little_are_kept_for_full_batches():
         assert add_full(b, now) is not None
     add(b, now, bucket=SMALL)
     assert b.next_batch(now) is None  # it had better grow
-    assert b.wakeup(now) is None
     for _ in range(3):
         add(b, now, bucket=SMALL)
     full = b.next_batch(now)
     assert full is not None
     assert full.rows == 4
+
+
+def test_a_lone_request_does_not_wait_long_behind_long_batches():
+    b, now = crowded()
+    for _ in range(2):
+        assert add_full(b, now) is not None
+    add(b, now, bucket=SMALL)
+    assert b.next_batch(now) is None
+    overdue = b.wakeup(now)
+    assert overdue is not None
+    assert now < overdue <= now + 20 * MS  # about what it will run for itself
+    assert b.next_batch(overdue - 1) is None
+    assert start(b, overdue).rows == 1

@@ -242,7 +242,7 @@ class Batcher:
         It may be early: a call then finds nothing to do.
         """
         when = self._expiry_ns
-        if self._budget.useful_room:
+        if self._budget.room:
             when = min(when, self._ready_ns)
         return None if when == NEVER else max(when, now)
 
@@ -258,8 +258,8 @@ class Batcher:
         alone_ns = None if service_ns is None else self._alone(batch)
         self._budget.finished(now, batch.lanes_mark, batch.started_ns, alone_ns)
         self._running_ns -= batch.charged_ns
-        if version.running == version.max_running and version.queued:
-            self._ready_ns = 0  # what it kept back may start now
+        if self._queues:
+            self._ready_ns = 0  # its version's limit, or want of a useful lane, may have kept some
         version.running -= 1
         variant = self._variants.get(batch.variant)
         if variant is None:
@@ -319,8 +319,7 @@ class Batcher:
         """The queue whose batch should start first, if one should start at all."""
         choice = choose(
             self._queues.values(), now, idle=not self._running,
-            # Beyond the useful lanes only full batches start, whose `ready_ns` is 0.
-            due=now if self._budget.useful_room else 0,
+            useful=self._budget.useful_room,
             near=now + self._longest_ns, lead=self._virtual_ns + LEAD_NS,
         )
         self._ready_ns = choice.soonest_ns

@@ -24,6 +24,8 @@ class BucketQueue:
 
     - `rows`, `count`: of all that wait here.
     - `ready_ns`: from when on a batch should start if a lane is free; 0 when it is full.
+    - `overdue_ns`: from when on it should not wait for a useful lane any more, because it has
+      waited as long as it will run.
     - `latest_ns`: the latest start that meets the earliest deadline; NEVER without one.
     - `oldest_ns`: the arrival of the request that has waited longest.
     - `rank`: the most urgent one's.
@@ -33,8 +35,8 @@ class BucketQueue:
     """
 
     __slots__ = (
-        "_deadlines", "_lines", "_pushed", "bucket", "count", "latest_ns", "oldest_ns", "rank",
-        "ready_ns", "row_ns", "rows", "share", "table", "variant", "version",
+        "_deadlines", "_lines", "_pushed", "bucket", "count", "latest_ns", "oldest_ns",
+        "overdue_ns", "rank", "ready_ns", "row_ns", "rows", "share", "table", "variant", "version",
     )
 
     def __init__(self, variant: Variant, bucket: Bucket, table: LatencyTable) -> None:
@@ -45,7 +47,7 @@ class BucketQueue:
         self.table = table
         self.rows = 0
         self.count = 0
-        self.ready_ns = self.latest_ns = self.oldest_ns = NEVER
+        self.ready_ns = self.overdue_ns = self.latest_ns = self.oldest_ns = NEVER
         self.rank = 0
         self._lines: dict[int, deque[Request]] = {}
         self._deadlines: list[tuple[int, int, Request]] = []
@@ -149,6 +151,7 @@ class BucketQueue:
         self.latest_ns = NEVER
         if self._deadlines:
             self._heed_deadline(full)
+        self.overdue_ns = 0 if full else self.ready_ns + (self.table.estimate(self.rows) or 0)
 
     def _heed_deadline(self, full: bool) -> None:
         deadline = self.earliest_deadline()

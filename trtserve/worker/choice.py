@@ -21,11 +21,12 @@ class Choice:
 
 
 def choose(
-    queues: Iterable[BucketQueue], now: int, *, idle: bool, due: int, near: int, lead: int
+    queues: Iterable[BucketQueue], now: int, *, idle: bool, useful: bool, near: int, lead: int
 ) -> Choice:
     """Look through the queues.
 
-    A queue may start when it is ready by `due`, or at any time if the device is `idle`. A
+    A queue may start when it is ready, on a lane that is not `useful` when it is overdue, and at
+    any time if the device is `idle`. A
     deadline is urgent if its latest start is before `near`, for models that had at most `lead`
     of lane time.
     """
@@ -36,10 +37,10 @@ def choose(
         version = queue.version
         if version.running >= version.max_running:
             continue
-        ready = queue.ready_ns
+        ready = queue.ready_ns if useful else queue.overdue_ns
         if ready < soonest:
             soonest = ready
-        if ready > due and not idle:
+        if ready > now and not idle:
             continue
         virtual = queue.share.virtual_ns
         if virtual < least:

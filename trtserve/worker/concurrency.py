@@ -3,8 +3,9 @@
 Lanes of one device share its compute. Once that is busy, one more batch beside the others makes
 all of them slower and hardly any of them sooner: the rate rises by what the new lane hides of its
 copies, and every request waits longer. On a CPU whose lanes have cores of their own each lane
-counts in full. So lanes beyond the useful ones are given full batches only: where those wait, the
-rate is what matters; else a batch had better wait and grow.
+counts in full. So lanes beyond the useful ones are given full batches: where those wait, the rate
+is what matters; else a batch had better wait and grow. A batch that has waited as long as it will
+run takes such a lane too: others may hold the useful ones for long.
 """
 
 from trtserve.errors import ProtocolError
@@ -92,7 +93,7 @@ class LaneBudget:
 
     @property
     def room(self) -> bool:
-        """Whether one more batch may start, if it is full."""
+        """Whether one more batch may start, if it is full or overdue."""
         return self._busy < self.lanes
 
     @property
