@@ -1,6 +1,8 @@
 """The engine for CUDA on ONNX Runtime's other provider: all of it but CUDA itself."""
 
 import gc
+import os
+import shutil
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -123,6 +125,24 @@ def test_a_provider_that_does_not_start(path):
     ):
         engine.create_context(0, STREAM)
     assert "pip install 'trtserve[cuda]'" in caught.value.cure
+
+
+@pytest.mark.parametrize("replace", [True, False], ids=["renamed over", "written over"])
+def test_no_context_is_made_of_a_file_that_has_changed(path, replace):
+    """It would be another model than that of the contexts which serve already."""
+    models.make_add(path, 1)
+    engine = load(path)
+    context = engine.create_context(0, STREAM)
+    other = path + ".new"
+    models.make_add(other, 2, ("N", 16))
+    if replace:
+        os.replace(other, path)
+    else:
+        shutil.copyfile(other, path)
+    with pytest.raises(ModelLoadError, match=r"model\.onnx has changed since") as caught:
+        engine.create_context(0, STREAM, [(2, 16)])
+    assert "again" in caught.value.cure
+    np.testing.assert_array_equal(run(context, X)[0], X + 1)
 
 
 # --- runs --------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 from trtserve.device.interface import Device, Stream
+from trtserve.engine.file_stamp import FileStamp
 from trtserve.engine.onnx_signature import Signature
 from trtserve.engine.onnxruntime_context import CudaModel, CudaOnnxContext, Target
 from trtserve.engine.onnxruntime_errors import (
@@ -78,6 +79,7 @@ class CudaOnnxEngine:
         self._errors = FileErrors(path, ort.__version__, device, limit)
         self._graph_problem = ""
         self._open = True
+        self._stamp = FileStamp(path)
         self._signature = signature = self._read_signature()
         for kind, ports in (("input", signature.inputs), ("output", signature.outputs)):
             for port in ports:
@@ -95,7 +97,8 @@ class CudaOnnxEngine:
     ) -> CudaOnnxContext:
         """A context for the only variant, 0, with a session of its own.
 
-        Raises ModelLoadError, DeviceError if the device is lost.
+        Raises ModelLoadError, also where the file is another one by now; DeviceError if the device
+        is lost.
         """
         if not self._open or variant != 0:
             raise IndexError(f"no variant {variant}: an open ONNX engine has variant 0 only")
@@ -157,6 +160,13 @@ class CudaOnnxEngine:
                     sizes = {}
                 else:
                     raise self._errors.load(error) from error
+        # Looked at afterwards: so nothing can have changed while the session read it.
+        changed = self._stamp.changed()
+        if changed:
+            raise ModelLoadError(
+                f"{changed} has changed since the model was loaded", where=self._path,
+                cure="Load the model again",
+            )
         self._check(session)
         if graphs:
             self._graph_problem = graph_problem(_placed(session), self._target.provider)
