@@ -1,5 +1,8 @@
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any
 
@@ -10,7 +13,7 @@ from trtserve.device.host import HostDevice, HostStream
 from trtserve.device.interface import Device
 from trtserve.engine.interface import Context
 from trtserve.engine.onnxruntime import OnnxRuntime
-from trtserve.errors import DeviceError, ExecutionFailed, ProtocolError
+from trtserve.errors import DeviceError, ExecutionFailed, ModelLoadError, ProtocolError
 from trtserve.model.spec import VariantSpec
 from trtserve.testing import models
 from trtserve.testing.clock import FakeClock
@@ -238,6 +241,30 @@ def test_what_other_work_raises_comes_back_and_the_lane_goes_on(start, results, 
     assert caught.value is error
     lane.submit(fake_job(FakeEngine()))
     assert result_of(results).error is None
+
+
+def test_what_failed_work_made_is_gone_at_once(start):
+    """Else a session that proved useless would hold its memory for as long as it pleases the
+    garbage collector."""
+
+    class Session:
+        pass
+
+    made: list[weakref.ref[Session]] = []
+
+    def work(runner):
+        session = Session()
+        made.append(weakref.ref(session))
+        raise ModelLoadError("it is no good")
+
+    lane = start(FakeDevice(FakeClock()))
+    gc.disable()
+    try:
+        with suppress(ModelLoadError):
+            lane.perform(work)
+        assert made[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_other_work_waits_for_the_batch_that_runs(start, results):

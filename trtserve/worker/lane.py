@@ -4,7 +4,6 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from setproctitle import setthreadtitle
@@ -26,17 +25,36 @@ T = TypeVar("T")
 class _Task:
     """Something else than a batch to do in the lane's thread."""
 
-    __slots__ = ("future", "work")
+    __slots__ = ("_done", "_error", "_result", "_work")
 
     def __init__(self, work: Callable[[BatchRunner], Any]) -> None:
-        self.work = work
-        self.future: Future[Any] = Future()
+        self._work = work
+        self._done = threading.Event()
+        self._result: Any = None
+        self._error: BaseException | None = None
 
     def run(self, runner: BatchRunner) -> None:
         try:
-            self.future.set_result(self.work(runner))
+            self._result = self._work(runner)
         except BaseException as error:
-            self.future.set_exception(error)
+            self._error = error
+        self._done.set()
+
+    def outcome(self) -> Any:
+        """Wait for what the work returns, or raise what it raises.
+
+        An error holds the frames that it went through. Were it held by one of them in turn (a
+        Future does that), all that these frames name would stay, on the device too, until the
+        garbage collector comes by.
+        """
+        self._done.wait()
+        error, self._error = self._error, None
+        if error is None:
+            return self._result
+        try:
+            raise error
+        finally:
+            del error
 
 
 class Lane:
@@ -102,7 +120,7 @@ class Lane:
             raise ProtocolError(f"lane {self.index} is not open")
         task = _Task(work)
         self._jobs.put(task)
-        result: T = task.future.result()
+        result: T = task.outcome()
         return result
 
     def close(self) -> None:
