@@ -18,7 +18,7 @@ from trtserve.build.module import find_module
 from trtserve.build.progress import Silent
 from trtserve.cli.output import print_line, print_table
 from trtserve.clock import NS_PER_S, now_ns
-from trtserve.config import cpu_count
+from trtserve.cores import core_count
 from trtserve.model.plan_manifest import PlanRequest
 
 SHAPES = {
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     module = find_module("tensorrt_rtx")
-    print_line(f"TensorRT-RTX {module.__version__}, {cpu_count()} cores, no GPU asked")
+    print_line(f"TensorRT-RTX {module.__version__}, {core_count()} cores, no GPU asked")
     rows = []
     for name, precision in ((name, p) for name in SHAPES for p in ("", "fp16")):
         measured = [measure(module, name, precision) for _ in range(rounds)]

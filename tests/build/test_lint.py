@@ -15,7 +15,7 @@ from tests.build.graphs import (
     relu,
 )
 from trtserve.build.graph import graph_of, read_graph
-from trtserve.build.lint import lint, parser_findings
+from trtserve.build.lint import fixed_batch, lint, parser_findings
 from trtserve.build.shapes import from_sizes, parse_profile
 
 
@@ -50,6 +50,21 @@ def test_one_image_is_explained(tmp_path):
 def test_a_batch_of_several_is_fixed_too(tmp_path):
     found = one(lint(relu(tmp_path / "m.onnx", (4, 3))), "fixed-batch")
     assert "exactly 4 rows" in found.problem
+
+
+def test_a_number_for_the_whole_request_is_no_batch_of_one(tmp_path):
+    def scaled(batch):
+        return make(
+            tmp_path / "m.onnx", [("Mul", "x scale", "y")],
+            {"x": ("FP32", (batch, 3)), "scale": ("FP32", (1,))}, {"y": ("FP32", (batch, 3))},
+        )
+
+    assert codes(lint(scaled("N"))) == []
+    assert fixed_batch(scaled("N")) is None
+    found = one(lint(scaled(1)), "fixed-batch")
+    assert found.where == "x"
+    assert "the batch of 'x' is fixed" in found.problem
+    assert fixed_batch(relu(tmp_path / "m.onnx", (1,))) == 1  # nothing else can be a batch
 
 
 def test_an_open_batch_whose_output_is_fixed(tmp_path):

@@ -106,15 +106,58 @@ def test_the_manifest_says_what_the_plan_is(bench):
 
 def test_an_unchanged_build_is_a_look_into_the_cache(bench):
     first = bench.make()
-    second = bench.make()
+    second = bench.make(2)
     assert bench.watcher.built == []
-    assert second.folder.endswith("net/2")
     assert [plan.cached for plan in (*first.plans, *second.plans)] == [False, True]
     assert first.plans[0].sha256 == second.plans[0].sha256
     # One inode, so that versions and cache share the disk.
     one, two = (bench.repository / f"net/{number}/net.plan" for number in (1, 2))
     assert one.samefile(two)
     assert manifest_of(two).place.version == 2
+
+
+def test_an_unchanged_build_adds_no_version(bench):
+    bench.make()
+    again = bench.make()
+    assert again.folder.endswith("net/1")
+    assert [plan.unchanged for plan in again.plans] == [True]
+    assert again.note == ""
+    assert bench.files == ["net/1/net.plan", "net/1/net.plan.json"]
+
+
+def test_without_the_cache_an_unchanged_build_is_known_by_the_manifest(bench):
+    bench.make(split=True)
+    bench.cache = EngineCache(bench.cache.folder.with_name("another"))
+    again = bench.make(split=True)
+    assert bench.watcher.built == []
+    assert [plan.file for plan in again.plans] == ["16.plan", "32.plan"]
+    (bench.repository / "net/1/32.plan").write_bytes(b"damaged")
+    assert bench.make(split=True).folder.endswith("net/2")
+
+
+@pytest.mark.parametrize("change", [{"batches": (1, 2, 4)}, {"sizes": ("16",)}, {"split": True}])
+def test_a_changed_build_is_a_new_version_and_says_so(bench, change):
+    bench.make()
+    made = bench.make(**change)
+    assert made.folder.endswith("net/2")
+    assert made.note.startswith("Version 2 is new")
+    assert "--version 1 --force" in made.note
+
+
+def test_fewer_plans_than_are_there_are_another_version(bench):
+    bench.make(split=True)
+    assert bench.make(split=True, sizes=("16",)).folder.endswith("net/2")
+
+
+def test_force_replaces_the_newest_version_of_the_same_file(bench):
+    bench.make()
+    made = bench.make(force=True, batches=(1, 2, 4))
+    assert bench.watcher.built == ["net.plan"]
+    assert made.folder.endswith("net/1")
+    assert "was replaced" in made.note
+    make_add(str(bench.model.with_name("other.onnx")), 1.0, ("N", 3, "H", "W"))
+    made = bench.make(force=True, model=str(bench.model.with_name("other.onnx")))
+    assert made.folder.endswith("net/2")
 
 
 def test_an_unchanged_build_neither_mends_nor_converts_again(bench):
@@ -195,7 +238,7 @@ def test_a_damaged_plan_in_the_cache_is_built_again(bench):
     path = bench.cache.folder / "engines" / f"{made.plans[0].sha256}.plan"
     path.unlink()
     path.write_bytes(b"something else")
-    bench.make()
+    bench.make(2)
     assert bench.watcher.built == ["net.plan"]
 
 

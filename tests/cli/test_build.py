@@ -63,8 +63,19 @@ def test_a_build_says_what_it_made_and_what_comes_next(desk):
     assert "from the cache" not in out
     assert "Building 16.plan" in result.stderr
     again = desk.run("--batch", "1,2,4", "--split").stdout
-    assert again.count("from the cache") == 2
-    assert f"Plans in {desk.repository}/my_net/2" in again
+    assert again.count("there already") == 2
+    assert f"Plans in {desk.repository}/my_net/1" in again
+    other = desk.run("--batch", "1,2,4", "--split", "--version", "5").stdout
+    assert other.count("from the cache") == 2
+    changed = desk.run("--batch", "1,2,8", "--split").stdout
+    assert "Version 6 is new" in changed
+
+
+def test_paths_under_the_current_folder_are_relative(desk, monkeypatch):
+    monkeypatch.chdir(desk.folder)
+    out = desk.run().stdout
+    assert "Plans in models/my_net/1\n" in out
+    assert "trtserve check models\n" in out
 
 
 def test_json_has_the_same(desk):
@@ -189,17 +200,14 @@ def test_check_knows_what_was_built(desk):
     result = CliRunner().invoke(app, ["check", str(desk.repository), "--devices", "cpu", "--json"])
     checked = json.loads(result.stdout)
     assert result.exit_code == 0, checked
-    plan, again, onnx = checked["versions"][0]["variants"]
-    assert plan["takes"] == ["x FP32[1..32, 3, 16, 16]"]
-    assert again["takes"] == ["x FP32[1..32, 3, 32, 32]"]
-    assert (plan["max_batch"], plan["loaded"], onnx["loaded"]) == (32, False, True)
-    assert "not loaded" in checked["findings"][0]["problem"]
-    (version / "net.plan").chmod(0o666)
+    assert [variant["name"] for variant in checked["versions"][0]["variants"]] == ["net.onnx"]
+    assert "left out" in checked["findings"][0]["problem"]
+    (version / "net.onnx").unlink()
     result = CliRunner().invoke(app, ["check", str(desk.repository), "--devices", "cpu", "--json"])
     assert result.exit_code == 1
     checked = json.loads(result.stdout)
     assert checked["versions"][0]["ok"] is False
-    assert "can be changed by" in checked["findings"][0]["problem"]
+    assert "GPUs only" in checked["findings"][0]["problem"]
 
 
 def test_ctrl_c_ends_it_and_leaves_nothing_behind(desk):

@@ -4,8 +4,11 @@ import msgspec
 import pytest
 
 from tests.model.test_plan_manifest import FULL
+from trtserve.cli.checking import Checker
 from trtserve.cli.checking_plans import PlanChecker, installed_runtimes, variants
+from trtserve.device.host import HostDevice
 from trtserve.device.probe import CudaFacts
+from trtserve.engine.onnxruntime import OnnxRuntime
 from trtserve.model.plan_manifest import (
     Network,
     NetworkTensor,
@@ -16,6 +19,7 @@ from trtserve.model.plan_manifest import (
     manifest_path,
 )
 from trtserve.model.spec import ShapeRange
+from trtserve.testing.models import make_identity
 
 PLAN = b"a plan"
 H200 = CudaFacts(0, "NVIDIA H200", "9.0", 150 << 30, 0, "0000:01:00.0")
@@ -159,10 +163,51 @@ def test_a_plan_for_one_image_is_told_without_a_gpu(put):
         }),
         profiles=(PlanProfile("", {"x": ShapeRange((1, 3, 8, 8), (1, 3, 8, 8))}),),
     )
-    ((severity, problem, _),) = told(plan)
+    ((severity, problem, cure),) = told(plan)
     assert severity == "warning"
-    assert "one" in problem
+    assert "one image" in problem
+    assert "trtserve build" in cure
 
 
 def test_the_installed_runtimes_are_found():
     assert installed_runtimes()["tensorrt_rtx"][0].isdecimal()
+
+
+# --- on the CPU ---------------------------------------------------------------------------
+
+
+def on_the_cpu(root, *, settled):
+    checker = Checker(
+        (OnnxRuntime(),), HostDevice(), ("cpu",), lambda _: None, PlanChecker((), HERE),
+        settled=settled,
+    )
+    return checker.check(root)
+
+
+def test_a_plan_that_the_cpu_is_to_serve_is_an_error(put, tmp_path):
+    put()
+    checked = on_the_cpu(tmp_path, settled=True)
+    assert not checked.ok
+    assert not checked.versions[0].ok
+    (finding,) = checked.findings
+    assert (finding.severity, finding.problem) == (
+        "error", "a plan runs on GPUs only, and this version lives on the CPU"
+    )
+    assert ".onnx" in finding.cure
+
+
+def test_beside_an_onnx_file_it_is_left_out_on_the_cpu(put, tmp_path):
+    make_identity(str(put().with_name("224.onnx")), ("N", 3))
+    checked = on_the_cpu(tmp_path, settled=True)
+    assert checked.ok
+    assert [variant.name for variant in checked.versions[0].variants] == ["224.onnx"]
+    (finding,) = checked.findings
+    assert (finding.severity, finding.where[-8:]) == ("warning", "224.plan")
+    assert "left out" in finding.problem
+
+
+def test_where_it_may_be_meant_for_another_machine_its_manifest_counts(put, tmp_path):
+    make_identity(str(put().with_name("224.onnx")), ("N", 3))
+    checked = on_the_cpu(tmp_path, settled=False)
+    assert [variant.name for variant in checked.versions[0].variants] == ["224.plan", "224.onnx"]
+    assert ["not loaded" in finding.problem for finding in checked.findings] == [True]

@@ -1,4 +1,6 @@
+import gc
 import threading
+import weakref
 
 import pytest
 
@@ -129,6 +131,21 @@ def test_warnings_go_into_the_log_once(errors, caplog):
     tell(errors, "more chatter", level="VERBOSE")
     assert caplog.messages == ["TensorRT 11.4: plans of another GPU may be slow"]
     assert errors.log.take() == []
+
+
+def test_warnings_that_never_end_do_not_flood_the_log(errors, caplog):
+    tell(errors, *(f"of {number} bytes" for number in range(1000)), level="WARNING")
+    assert 10 < len(caplog.messages) < 100
+    assert caplog.messages[-2].startswith("TensorRT 11.4: of ")
+    assert caplog.messages[-1] == "TensorRT 11.4 has more warnings, which are not shown"
+
+
+def test_a_module_has_one_log_that_outlives_every_runtime(device):
+    module = make_module(HostMachine(device))
+    kept = weakref.ref(message_log(module, "TensorRT 11.4"))
+    gc.collect()
+    assert kept() is message_log(module, "TensorRT 11.4")
+    assert message_log(make_module(HostMachine(device)), "TensorRT 11.4") is not kept()
 
 
 def test_a_reason_is_short():

@@ -90,5 +90,5 @@ def test_one_image_is_said_and_logged(stand, caplog):
     assert engine.variants[0].max_batch == 0
     assert engine.variants[0].ranges[0].max == (1, 3, 8, 8)
     (warning,) = engine.warnings
-    assert "model.plan takes one image in a run" in warning
+    assert "model.plan: takes one image in a run" in warning
     assert warning in caplog.text

@@ -1,6 +1,7 @@
 import pytest
 
 from trtserve.engine.tensorrt_variants import Profile, Variant, make_variants
+from trtserve.model.finding import Finding
 from trtserve.model.spec import ShapeRange, TensorSpec
 
 X, Y = TensorSpec("x", "FP32", (-1, 3, -1, -1)), TensorSpec("y", "FP32", (-1, 10))
@@ -13,7 +14,7 @@ def profile(index: int, least: int, most: int, *, side: int = 224, scratch: int 
 
 def variants(
     *profiles: Profile, x: TensorSpec = X, y: TensorSpec = Y
-) -> tuple[tuple[Variant, ...], tuple[str, ...]]:
+) -> tuple[tuple[Variant, ...], tuple[Finding, ...]]:
     return make_variants("a.plan", (x,), (y,), profiles)
 
 
@@ -71,34 +72,33 @@ def test_profiles_for_the_same_batches_stay_apart():
 def test_a_profile_that_no_single_request_reaches_is_left_out(other):
     made, (warning,) = variants(profile(0, 1, 8), other)
     assert [variant.spec.max_batch for variant in made] == [8]
-    assert "profile 1 of a.plan takes" in warning
-    assert "not served" in warning
-    assert "--batch" in warning
+    assert (warning.where, warning.problem[:15]) == ("a.plan", "profile 1 takes")
+    assert "not served" in warning.problem
+    assert "--batch" in warning.cure
 
 
 def test_no_profile_takes_one_row():
     made, (warning,) = variants(profile(0, 4, 8), profile(1, 16, 32))
     assert [variant.spec.max_batch for variant in made] == [0, 0]
     assert made[0].spec.ranges[0].min[0] == 4
-    assert "no fewer than 4 rows" in warning
+    assert "no fewer than 4 rows" in warning.problem
 
 
 def test_a_batch_that_is_fixed_to_one():
     x, y = TensorSpec("x", "FP32", (1, 3, 224, 224)), TensorSpec("y", "FP32", (1, 10))
     (made,), (warning,) = variants(profile(0, 1, 1), x=x, y=y)
     assert made.spec.max_batch == 0
-    for part in (
-        "takes one image in a run", "fixed to 1 in the model", "max_batch_size is gone", "--fix",
-        "--batch 1,8,32",
-    ):
-        assert part in warning
+    for part in ("takes one image in a run", "fixed to 1 in the model", "max_batch_size is gone"):
+        assert part in warning.problem
+    for part in ("--fix", "--batch 1,8,32"):
+        assert part in warning.cure
 
 
 def test_profiles_that_end_at_one():
     (made,), (warning,) = variants(profile(0, 1, 1))
     assert made.spec.max_batch == 1
-    assert "its profiles end at a batch of 1" in warning
-    assert "--fix" not in warning
+    assert "its profiles end at a batch of 1" in warning.problem
+    assert "--fix" not in warning.cure
 
 
 def test_a_single_vector_is_no_image():

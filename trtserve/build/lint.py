@@ -93,8 +93,15 @@ def fixed_batch(graph: Graph) -> int | None:
 
     The smallest, if they differ.
     """
-    fixed = [t.dims[0] for t in graph.inputs if t.dims and isinstance(t.dims[0], int)]
+    fixed = [t.dims[0] for t in batched_inputs(graph) if isinstance(t.dims[0], int)]
     return min(fixed, default=None)
+
+
+def batched_inputs(graph: Graph) -> list[GraphTensor]:
+    """The inputs whose dimension 0 can be a batch. A lone number beside larger inputs, such as a
+    scale, is one for the whole request."""
+    ranked = [tensor for tensor in graph.inputs if tensor.dims]
+    return [tensor for tensor in ranked if tensor.dims != (1,)] or ranked
 
 
 def _from_parser(title: str, error: Any) -> LintFinding:
@@ -183,7 +190,7 @@ def _opset(graph: Graph) -> Iterator[LintFinding]:
 
 
 def _fixed_batch(graph: Graph) -> Iterator[LintFinding]:
-    fixed = [t for t in graph.inputs if t.dims and isinstance(t.dims[0], int)]
+    fixed = [t for t in batched_inputs(graph) if isinstance(t.dims[0], int)]
     if not fixed:
         fixed = [t for t in graph.outputs if t.dims and isinstance(t.dims[0], int)]
         if fixed and any(t.dims for t in graph.inputs):

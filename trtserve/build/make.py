@@ -3,7 +3,7 @@
 import hashlib
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -20,6 +20,7 @@ from trtserve.build.module import is_rtx, module_name
 from trtserve.build.plan_files import FinishedPlan, next_version, publish, refuse_existing
 from trtserve.build.prepare import Preparation, Prepared, converter_versions, prepare
 from trtserve.build.progress import Observer
+from trtserve.build.standing import made_from, plan_files, standing
 from trtserve.build.timing_cache import TimingCache, timing_cache_path
 from trtserve.clock import unix_seconds
 from trtserve.model.plan_fit import TITLES
@@ -37,8 +38,9 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the plans go. `version` None: the next free one. With `force` everything is built
-    again, and plans that are there are replaced."""
+    """Where the plans go. `version` None: the newest, if it holds what would be built, else the
+    next free one. With `force` everything is built again, and plans that are there are replaced:
+    without a version those of the newest, if they are of the same file."""
 
     repository: Path
     model: str
@@ -60,11 +62,13 @@ class MadePlan(msgspec.Struct, frozen=True):
 
 
 class Made(msgspec.Struct, frozen=True):
-    """What came of a request. No plans: the findings have errors."""
+    """What came of a request. No plans: the findings have errors. `note` says why a version was
+    added or replaced, where the operator has named none."""
 
     preparation: Preparation
     folder: str = ""
     plans: tuple[MadePlan, ...] = ()
+    note: str = ""
 
 
 class PlanMaker:
@@ -95,16 +99,24 @@ class PlanMaker:
             )
             if not work.preparation.ok:
                 return Made(work.preparation)
-            version = target.version or next_version(target.repository / target.model)
-            place = target.repository / target.model / str(version)
+            wanted = dict(_files(request, target.model, work.preparation.profiles))
+            identities = {
+                file: self._identity(work, profiles) for file, profiles in wanted.items()
+            }
+            place, note = _place(target, identities, request.model)
+            there = {} if target.force else standing(place, identities)
+            if there:
+                return Made(
+                    work.preparation, str(place),
+                    tuple(_standing(file, manifest) for file, manifest in there.items()),
+                )
             plans = [
-                self._plan(work, builder, file, profiles, place)
-                for file, profiles in _files(request, target.model, work.preparation.profiles)
+                self._plan(work, builder, identities[file], file, place) for file in wanted
             ]
         publish(
             place, [plan for plan, made in plans if not made.unchanged], replace=target.force
         )
-        return Made(work.preparation, str(place), tuple(made for _, made in plans))
+        return Made(work.preparation, str(place), tuple(made for _, made in plans), note)
 
     def _timing_cache(self) -> TimingCache | None:
         if self._gpu is None or is_rtx(self._module):
@@ -114,11 +126,10 @@ class PlanMaker:
         ))
 
     def _plan(
-        self, work: "_Work", builder: PlanBuilder, file: str,
-        profiles: tuple[PlanProfile, ...], folder: Path,
+        self, work: "_Work", builder: PlanBuilder, identity: PlanIdentity, file: str, folder: Path
     ) -> tuple[FinishedPlan, MadePlan]:
         """One plan, in the cache when it returns."""
-        identity = self._identity(work, profiles)
+        profiles = identity.profiles
         cached = None if work.target.force else self._cache.get(identity.key)
         unchanged = cached is not None and _same(folder / file, cached.manifest.plan_sha256)
         if not unchanged and not work.target.force:
@@ -251,6 +262,36 @@ def _files(
         name = _UNSAFE.sub("_", profile.name).lstrip("._") or "profile"
         seen[name] = seen.get(name, 0) + 1
         yield f"{name}.plan" if seen[name] == 1 else f"{name}-{seen[name]}.plan", (profile,)
+
+
+def _place(
+    target: Target, wanted: Mapping[str, PlanIdentity], model: str
+) -> tuple[Path, str]:
+    """The folder of the version that the plans go to, and why, where nobody named one."""
+    folder = target.repository / target.model
+    if target.version is not None:
+        return folder / str(target.version), ""
+    following = next_version(folder)
+    newest, added = folder / str(following - 1), folder / str(following)
+    files = plan_files(newest)
+    if not files:
+        return added, ""
+    if files == set(wanted):
+        if target.force and made_from(newest, model):
+            return newest, f"Version {newest.name} was replaced: its plans are of the same file."
+        if not target.force and standing(newest, wanted):
+            return newest, ""
+    return added, (
+        f"Version {added.name} is new: the plans of version {newest.name} are of another file, or "
+        f"were built otherwise. --version {newest.name} --force replaces them."
+    )
+
+
+def _standing(file: str, manifest: PlanManifest) -> MadePlan:
+    return MadePlan(
+        file, manifest.profiles, manifest.plan_bytes, manifest.plan_sha256,
+        manifest.build_seconds, cached=True, unchanged=True,
+    )
 
 
 def _same(plan: Path, sha256: str) -> bool:

@@ -57,6 +57,11 @@ _CURES = (
 )
 
 
+_alive: list[Any] = []
+"""TensorRT keeps plain pointers to loggers, such as for its plugins, that outlive the objects which
+they were given with."""
+
+
 class MessageLog(Protocol):
     """A logger that TensorRT takes, which keeps what is worth telling."""
 
@@ -65,7 +70,7 @@ class MessageLog(Protocol):
 
 
 def message_log(module: Any) -> Any:
-    """A `MessageLog` for that module. It is called from any thread."""
+    """A `MessageLog` for that module. It is called from any thread, and never freed."""
 
     class Log(module.ILogger):  # type: ignore[misc]  # a class of that module's own
         def __init__(self) -> None:
@@ -83,7 +88,9 @@ def message_log(module: Any) -> Any:
             if kept is not None and msg not in kept:
                 kept.append(msg)
 
-    return Log()
+    made = Log()
+    _alive.append(made)
+    return made
 
 
 def readable(messages: Sequence[str]) -> str:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trtserve.errors import RepositoryError
+from trtserve.model.layout import VERSION_NAME
 from trtserve.model.plan_manifest import manifest_path
-from trtserve.model.repository import VERSION_NAME
 
 _FILE_MODE, _FOLDER_MODE = 0o644, 0o755
 """Never writable by others, whatever the umask allows: a daemon refuses such plans."""

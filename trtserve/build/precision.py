@@ -172,7 +172,7 @@ def compare(
         else:
             runs = list(_chunks(tensors, _read_samples(samples, tensors)))
             what = f"{samples.name}: {', '.join(_shown(inputs) for inputs in runs[:1])}, " \
-                   f"{len(runs)} runs"
+                   f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
         types = {tensor.name: tensor.datatype for tensor in border(converted)[0]}
         sums = {name: _Difference() for name in before.outputs}
         for inputs in runs:

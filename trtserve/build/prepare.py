@@ -12,7 +12,7 @@ import msgspec
 from trtserve import __version__
 from trtserve.build.fix import fix
 from trtserve.build.graph import PROTOBUF_LIMIT, Graph, graph_of, import_onnx
-from trtserve.build.lint import LintFinding, lint, parser_findings
+from trtserve.build.lint import LintFinding, batched_inputs, lint, parser_findings
 from trtserve.build.precision import check_precision, compare, to_fp16
 from trtserve.build.progress import Observer
 from trtserve.build.shapes import Profile, derive, from_sizes, parse_profile
@@ -150,7 +150,7 @@ def _as_asked(
     findings: Iterable[LintFinding], graph: Graph, batches: Sequence[int]
 ) -> Iterator[LintFinding]:
     """The findings; a fixed batch is an error where other batches are asked for."""
-    rows = {tensor.dims[0] for tensor in graph.inputs if tensor.dims}
+    rows = {tensor.dims[0] for tensor in batched_inputs(graph)}
     largest = max(batches, default=0)
     refused = all(isinstance(row, int) and row < largest for row in rows)
     for finding in findings:

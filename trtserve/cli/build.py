@@ -56,11 +56,12 @@ def build(
         help="The model's name there. Default: the file's.", show_default=False,
     )] = "",
     version: Annotated[int | None, typer.Option(
-        help="Its version. Default: the next free number.", min=1, show_default=False,
+        help="Its version. Default: the newest if it is what would be built, else the next free "
+             "number.", min=1, show_default=False,
     )] = None,
     profile: Annotated[list[str] | None, typer.Option(
         help="Smallest, usual and largest shape of each input: "
-             "'x=1x3x224x224,8x3x224x224,32x3x224x224;y=...'. Once for each profile.",
+             "'x=1x64,8x64,32x64;y=...'. Once for each profile.",
         show_default=False,
     )] = None,
     sizes: Annotated[str, typer.Option(
@@ -221,7 +222,7 @@ def _absolute(repository: Path | None) -> Path:
 
 
 def _model_name(name: str, *, given: bool) -> str:
-    from trtserve.model.repository import MODEL_NAME
+    from trtserve.model.layout import MODEL_NAME
 
     if not given:
         name = re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip("._-") or "model"

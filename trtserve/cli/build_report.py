@@ -7,7 +7,7 @@ import msgspec
 
 from trtserve.build.make import Made, MadePlan
 from trtserve.build.prepare import Preparation
-from trtserve.cli.output import print_json, print_line, print_table
+from trtserve.cli.output import print_json, print_line, print_table, shown_path
 from trtserve.model.plan_manifest import PlanProfile
 
 
@@ -32,14 +32,16 @@ def show(made: Made, repository: Path, *, json: bool) -> None:
     if not made.plans:
         print_line("Not built: the errors above have to be mended first.")
         return
-    print_line(f"Plans in {made.folder}")
+    print_line(f"Plans in {shown_path(Path(made.folder))}")
     print_table(
         ("plan", "profile: what it takes", "tuned for", "MB", "built in", ""),
         [row for plan in made.plans for row in _plan_rows(plan)],
     )
+    if made.note:
+        print_line(made.note)
     print_line()
-    print_line(f"Next: trtserve check {repository}")
-    print_line(f"      trtserve serve {repository}")
+    print_line(f"Next: trtserve check {shown_path(repository)}")
+    print_line(f"      trtserve serve {shown_path(repository)}")
 
 
 def _show_preparation(found: Preparation) -> None:

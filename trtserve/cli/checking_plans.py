@@ -8,6 +8,8 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
+import msgspec
+
 from trtserve.device.probe import CudaFacts
 from trtserve.engine.tensorrt_variants import Profile, make_variants
 from trtserve.errors import ModelLoadError
@@ -78,7 +80,7 @@ class PlanChecker:
         if manifest is None:
             return CheckedPlan(tuple(findings))
         specs, warnings = variants(plan, manifest)
-        findings += [Finding("warning", str(plan), warning) for warning in warnings]
+        findings += [msgspec.structs.replace(warning, where=str(plan)) for warning in warnings]
         return CheckedPlan(tuple(findings), specs)
 
     def _findings(self, plan: Path, manifest: PlanManifest | None) -> Iterator[Finding]:
@@ -104,7 +106,8 @@ class PlanChecker:
             ))
         elif not self._gpus:
             yield Finding("warning", str(plan), f"not loaded: {_made_for(manifest)}, and there "
-                          "is no GPU here", "Check it again on the machine that serves it")
+                          "is no GPU here: a daemon on this machine can not serve it",
+                          "Check it again on the machine that serves it")
         elif self._runtime(manifest) is None:
             title = TITLES.get(manifest.module, manifest.module)
             yield Finding(
@@ -137,7 +140,7 @@ class PlanChecker:
 
 def variants(
     plan: Path, manifest: PlanManifest
-) -> tuple[tuple[VariantSpec, ...], tuple[str, ...]]:
+) -> tuple[tuple[VariantSpec, ...], tuple[Finding, ...]]:
     """What a plan takes and gives, by its manifest, and what to know of it: what the daemon says
     when it has loaded the plan."""
     network = manifest.network

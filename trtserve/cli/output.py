@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import msgspec
 from rich.console import Console
@@ -38,6 +39,14 @@ def print_table(
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
     console().print(table)
+
+
+def shown_path(path: Path) -> str:
+    """A path as one would type it: relative where it lies under the current folder."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except (OSError, ValueError):
+        return str(path)
 
 
 def print_line(text: str = "") -> None:

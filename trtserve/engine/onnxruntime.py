@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from trtserve.cores import core_count
 from trtserve.device.interface import Device, Stream
 from trtserve.engine.interface import TensorMemory
 from trtserve.engine.onnx_signature import BFLOAT16, Port, Signature
@@ -264,7 +265,7 @@ def _threads(path: str, lanes: int, options: Mapping[str, str]) -> int:
     """Threads for one run. By default its lane's own and the cores that no other lane needs."""
     wanted = options.get(THREADS_OPTION)
     if wanted is None:
-        return max(1, len(os.sched_getaffinity(0)) - lanes + 1)
+        return max(1, core_count() - lanes + 1)
     if not wanted.isdecimal() or int(wanted) == 0:
         raise ModelLoadError(
             f"parameter {THREADS_OPTION} is '{wanted}'", where=path,

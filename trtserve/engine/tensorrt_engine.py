@@ -48,7 +48,7 @@ class TensorRtEngine:
         self._plan: LoadedPlan | None = plan
         found = _measure(plan)
         self._variants = signature.variants
-        self.warnings = signature.warnings
+        self.warnings = tuple(map(str, signature.warnings))
         if found.straying and self._variants[0].spec.max_batch:
             self._variants = tuple(map(without_batches, self._variants))
             self.warnings += (

@@ -8,6 +8,7 @@ import re
 import threading
 from collections import deque
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 from trtserve.device.interface import Device
@@ -17,7 +18,8 @@ from trtserve.model.plan_safety import HOST_CODE_CURE
 log = logging.getLogger(__name__)
 
 _KEPT = 64
-"""Messages of a thread that are kept until it asks why a call failed."""
+"""Messages of a thread that are kept until it asks why a call failed; and warnings that are shown
+in the life of the process."""
 
 _SHOWN = 3
 """More messages of one failure only repeat it."""
@@ -73,10 +75,13 @@ class MessageLog(Protocol):
         """The calling thread's errors since it last asked, the oldest first."""
 
 
+@cache
 def message_log(module: Any, title: str) -> Any:
-    """A `MessageLog` for that module, whose warnings go into the daemon's log.
+    """The `MessageLog` of that module, whose warnings go into the daemon's log, each once and
+    only the first `_KEPT` of them.
 
-    TensorRT keeps the first one that it is given for as long as the process lives.
+    There is one for each module, and it is never freed: TensorRT tells everything to the first
+    that it is given, through a plain pointer, which outlives the runtime that it came with.
     """
 
     class Log(module.ILogger):  # type: ignore[misc]  # a class of that module's own
@@ -84,6 +89,7 @@ def message_log(module: Any, title: str) -> Any:
             module.ILogger.__init__(self)
             self._said: dict[int, deque[str]] = {}
             self._warned: set[str] = set()
+            self._silent = False
             self._errors = (module.ILogger.INTERNAL_ERROR, module.ILogger.ERROR)
 
         def log(self, severity: Any, msg: str) -> None:
@@ -91,9 +97,13 @@ def message_log(module: Any, title: str) -> Any:
                 mine = self._said.setdefault(threading.get_ident(), deque(maxlen=_KEPT))
                 mine.append(msg)
             elif severity == module.ILogger.WARNING and msg not in self._warned:
+                # What comes with numbers in it is never the same twice.
                 if len(self._warned) < _KEPT:
                     self._warned.add(msg)
-                log.warning("%s: %s", title, msg)
+                    log.warning("%s: %s", title, msg)
+                elif not self._silent:
+                    self._silent = True
+                    log.warning("%s has more warnings, which are not shown", title)
 
         def take(self) -> list[str]:
             return list(self._said.pop(threading.get_ident(), ()))

@@ -8,6 +8,7 @@ from typing import Any
 
 from trtserve.engine.tensorrt_errors import PlanErrors
 from trtserve.engine.tensorrt_variants import Profile, Variant, make_variants
+from trtserve.model.finding import Finding
 from trtserve.model.spec import ANY, ShapeRange, TensorSpec
 from trtserve.model.tensor import DATATYPES, Shape
 
@@ -55,7 +56,7 @@ class Signature:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     variants: tuple[Variant, ...]
-    warnings: tuple[str, ...]
+    warnings: tuple[Finding, ...]
     profiles: int
 
     @property

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from trtserve.model.finding import Finding
 from trtserve.model.spec import ANY, ShapeRange, TensorSpec, VariantSpec
 from trtserve.model.tensor import Shape
 
-REBUILD_BATCH = "build it again with batches, such as trtserve build MODEL.onnx --batch 1,8,32"
+REBUILD_BATCH = "Build it again with batches, such as trtserve build MODEL.onnx --batch 1,8,32"
 
 _IMAGE_RANK = 3
 """An input with fewer dimensions than that, and 1 as its first, need not be a batch of one."""
@@ -73,14 +74,14 @@ def without_batches(variant: Variant) -> Variant:
 def make_variants(
     name: str, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...],
     profiles: Sequence[Profile],
-) -> tuple[tuple[Variant, ...], tuple[str, ...]]:
+) -> tuple[tuple[Variant, ...], tuple[Finding, ...]]:
     """The variants of a plan's profiles, and what the operator should know of them.
 
     `name` is the file's.
     """
     tensors = inputs + outputs
     batched = bool(inputs) and all(tensor.shape[:1] == (ANY,) for tensor in tensors)
-    warnings: list[str] = []
+    warnings: list[Finding] = []
     groups: list[tuple[Profile, ...]] = [(profile,) for profile in profiles]
     if batched:
         groups, left = _group(profiles)
@@ -141,31 +142,34 @@ def _single(inputs: Sequence[TensorSpec], profiles: Sequence[Profile]) -> bool:
     )
 
 
-def _one_image(name: str, inputs: Sequence[TensorSpec]) -> str:
+def _one_image(name: str, inputs: Sequence[TensorSpec]) -> Finding:
     fixed = any(tensor.shape[:1] == (1,) for tensor in inputs)
     why = (
         "its batch dimension is fixed to 1 in the model that it was built from" if fixed
         else "its profiles end at a batch of 1"
     )
-    export = "export the model with an open batch dimension (or build with --fix), and "
-    return (
-        f"{name} takes one image in a run, so requests are not batched: {why}. TensorRT chooses "
-        f"no batch size by itself, and max_batch_size is gone with its implicit batches; "
-        f"{export if fixed else ''}{REBUILD_BATCH}"
+    cure = f"Export the model with an open batch dimension (or build with --fix). {REBUILD_BATCH}"
+    return Finding(
+        "warning", name,
+        f"takes one image in a run, so requests are not batched: {why}. TensorRT chooses no batch "
+        "size by itself, and max_batch_size is gone with its implicit batches",
+        cure if fixed else REBUILD_BATCH,
     )
 
 
-def _no_single_row(name: str, profiles: Sequence[Profile]) -> str:
+def _no_single_row(name: str, profiles: Sequence[Profile]) -> Finding:
     least = min(profile.batches[0] for profile in profiles)
-    return (
-        f"{name} takes no fewer than {least} rows in a run, so requests have to bring that many "
-        f"and are not batched with others; {REBUILD_BATCH}"
+    return Finding(
+        "warning", name,
+        f"takes no fewer than {least} rows in a run, so requests have to bring that many and are "
+        "not batched with others", REBUILD_BATCH,
     )
 
 
-def _left_out(name: str, profile: Profile) -> str:
+def _left_out(name: str, profile: Profile) -> Finding:
     least, most = profile.batches
-    return (
-        f"profile {profile.index} of {name} takes {least} to {most} rows and is not served: no "
-        f"other profile takes fewer rows of the same shapes; {REBUILD_BATCH}"
+    return Finding(
+        "warning", name,
+        f"profile {profile.index} takes {least} to {most} rows and is not served: no other "
+        "profile takes fewer rows of the same shapes", REBUILD_BATCH,
     )

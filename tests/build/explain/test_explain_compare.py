@@ -7,6 +7,7 @@ from tests.build.explain.plans import FULL, but, engine, fc, options, profile
 from tests.build.explain.reports import CONV_KERNEL, conv_10, layer, reformat_10, tensor_10
 from trtserve.build.explain.compare import Comparison, Difference, LayerDifference, compare
 from trtserve.build.explain.plan import explain_manifest
+from trtserve.build.explain.report import comparison_line
 from trtserve.model.plan_manifest import PlanGpu
 
 
@@ -119,3 +120,18 @@ def test_a_plan_that_tells_nothing_is_said():
     assert (found["layers that run"].this, found["layers that run"].other) == (
         "known", "not known")
     assert found["profile 0, scratch memory"].other == "not known"
+
+
+def test_where_one_tells_nothing_no_layer_is_called_other():
+    found = compared(but(engine=None))
+    assert (found.layers, found.alike) == ((), 0)
+    assert "other.plan has no report" in comparison_line(found)
+
+
+def test_two_that_tell_nothing_are_not_called_alike():
+    found = compared(but(engine=None), but(engine=None))
+    line = comparison_line(found)
+    assert "none to compare" in line
+    assert "nothing differs in how they were built" in line
+    assert "keeps the report" in line
+    assert "alike" not in line

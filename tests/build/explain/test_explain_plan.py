@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -228,3 +229,12 @@ def test_any_other_json_is_an_error(tmp_path):
         explain_layers(layer_file(tmp_path, {"layers": []}))
     with pytest.raises(ConfigurationError, match="no profile 1"):
         explain_layers(layer_file(tmp_path, report_10(conv_10())), 1)
+
+
+def test_times_without_layers_are_not_passed_over_in_silence(tmp_path):
+    path = tmp_path / "times.json"
+    path.write_text('[{"count": 2}, {"name": "conv", "timeMs": 1.0, "averageMs": 0.5}]')
+    found = explain_manifest(but(engine=None), Path("a.plan"), times=path)
+    assert any("are not shown" in problem for problem in problems(found))
+    with pytest.raises(ConfigurationError, match="can not be read"):
+        explain_manifest(but(engine=None), Path("a.plan"), times=tmp_path / "nothing.json")

@@ -84,13 +84,16 @@ class LayerDifference(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """All that differs between two files. `alike` layers stand for the same, by the same means."""
+    """All that differs between two files. `alike` layers stand for the same, by the same means.
+    `nothing`: why layers were not compared, and what to do, where a file does not tell of its own.
+    """
 
     this: str
     other: str
     differences: tuple[Difference, ...]
     layers: tuple[LayerDifference, ...]
     alike: int
+    nothing: str = ""
 
 
 def compare(this: Explanation, other: Explanation) -> Comparison:
@@ -100,7 +103,8 @@ def compare(this: Explanation, other: Explanation) -> Comparison:
         difference.what in _CAUSES or difference.what.endswith((" opt", " range"))
         for difference in causes
     )
-    layers, alike = _layers(this.after or (), other.after or ())
+    silent = [side.file for side in (this, other) if side.after is None]
+    layers, alike = _layers(this.after or (), other.after or ()) if not silent else ((), 0)
     results = [
         *_totals(this, other),
         *_layer_counts(layers, _FOLLOWS if explained else _NOISE),
@@ -110,7 +114,24 @@ def compare(this: Explanation, other: Explanation) -> Comparison:
         results.append(Difference(
             "layers that run", left, right, "Only one of them can be looked into"
         ))
-    return Comparison(this.file, other.file, (*causes, *results), layers, alike)
+    return Comparison(
+        this.file, other.file, (*causes, *results), layers, alike, _nothing(silent, causes)
+    )
+
+
+def _nothing(silent: Sequence[str], causes: Sequence[Difference]) -> str:
+    """Why there are no layers to compare, where these files do not tell of theirs."""
+    if not silent:
+        return ""
+    without = "neither has" if len(silent) > 1 else f"{silent[0]} has no"
+    built = f"{number_text(len(causes), 'difference')} in how they were built" if causes else (
+        "nothing differs in how they were built"
+    )
+    return (
+        f"{without} {'a ' if len(silent) > 1 else ''}report of its layers, so there are none to "
+        f"compare; {built}. Build it where a GPU can load the plan: the manifest then keeps the "
+        "report"
+    )
 
 
 def _facts(this: Explanation, other: Explanation) -> Iterator[Difference]:

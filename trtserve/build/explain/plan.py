@@ -78,6 +78,12 @@ def explain_manifest(
     ]
     if manifest.engine is None:
         notes.append(_no_report(manifest, path))
+        if times is not None:
+            _times(times)  # what is wrong with it is said first
+            notes.append(Note(
+                f"the times in {times} are not shown: they are of layers, and those are not known",
+                "Name what trtexec --exportLayerInfo wrote in the plan's place",
+            ))
         return Explanation(
             name=path.name, file=str(path), kind="plan", facts=facts, profiles=profiles,
             profile=profile, before=nodes, totals=count(nodes, None, constants),

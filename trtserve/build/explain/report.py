@@ -54,6 +54,8 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
 
 def comparison_line(comparison: Comparison) -> str:
     """The comparison in one sentence."""
+    if comparison.nothing:
+        return f"{comparison.this} against {comparison.other}: {comparison.nothing}"
     alike = number_text(comparison.alike, "layer")
     differences = number_text(len(comparison.differences), "difference")
     others = len({layer.nodes for layer in comparison.layers})

@@ -7,8 +7,8 @@ from trtserve.build.explain.explanation import Explanation
 from trtserve.build.explain.onnx_file import explain_onnx
 from trtserve.build.explain.plan import explain_layers, explain_plan
 from trtserve.errors import ConfigurationError, RepositoryError
+from trtserve.model.layout import VERSION_NAME
 from trtserve.model.plan_manifest import MANIFEST_SUFFIX
-from trtserve.model.repository import VERSION_NAME
 from trtserve.model.version_folder import read_version
 
 ONNX = ".onnx"
