@@ -11,6 +11,7 @@ from trtserve.worker.latency import (
     PATIENCE,
     REFRESH,
     TRIALS,
+    USUAL_NS,
     LatencyTable,
 )
 
@@ -27,6 +28,13 @@ def explore(table: LatencyTable, service: Callable[[int], int], batches: int) ->
     return sizes
 
 
+def row_ns(table: LatencyTable) -> int:
+    """What a row costs at the best size."""
+    found = table.cost()
+    assert found is not None
+    return found.row_ns
+
+
 def light(rows: int) -> int:
     return 500 * US + 20 * US * rows
 
@@ -38,7 +46,7 @@ def heavy(rows: int) -> int:
 def test_nothing_is_known_at_first():
     table = LatencyTable(32)
     assert table.estimate(1) is None
-    assert table.row_cost() is None
+    assert table.cost() is None
     assert table.patience_ns == 0
 
 
@@ -158,11 +166,49 @@ def test_a_slower_device_does_not_shrink_the_batches_for_good():
 def test_the_row_cost_is_that_of_the_best_size():
     table = LatencyTable(32)
     table.record(1, 1000)
-    assert table.row_cost() == 1000
+    assert row_ns(table) == 1000
     table.record(8, 1600)
-    assert table.row_cost() == 200
+    assert row_ns(table) == 200
     table.record(16, 8000)
-    assert table.row_cost() == 200
+    assert row_ns(table) == 200
+
+
+def test_the_cost_has_a_point_for_each_size_that_was_measured():
+    table = LatencyTable(8)
+    table.record(1, 1000)
+    table.record(6, 2400)
+    found = table.cost()
+    assert found is not None
+    # Six rows were measured; four of them are interpolated.
+    assert found.points == ((1, 1000), (4, 1840))
+    assert found.row_ns == 400
+    table.record(8, 2800)
+    later = table.cost()
+    assert later is not None
+    assert later.points == ((1, 1000), (4, 1840), (8, 2800))
+    assert table.cost() is later  # worked out anew only after another batch
+
+
+def test_the_cost_tells_how_large_batches_are_while_requests_come():
+    table = LatencyTable(32)
+    table.record(1, 1000)
+
+    def usual(now: int) -> int:
+        found = table.cost(now)
+        assert found is not None
+        return found.usual_rows
+
+    table.arrival(10)
+    assert usual(20) == 0  # none has left
+    table.left(12)
+    assert usual(20) == 16
+    for _ in range(100):
+        table.left(2)
+    assert usual(20) == 2
+    assert usual(10 + USUAL_NS - 1) == 2
+    assert usual(10 + USUAL_NS) == 0
+    table.arrival(10 + USUAL_NS)
+    assert usual(10 + USUAL_NS) == 2
 
 
 def test_patience_is_a_part_of_the_lone_service_time():
@@ -237,7 +283,7 @@ def test_a_padded_batch_is_a_measurement_of_its_size():
     for _ in range(TRIALS):
         table.record(3, 1000)
     assert [table.estimate(rows) for rows in (3, 4)] == [1000, 1000]
-    assert table.row_cost() == 250  # of the rows that the engine ran
+    assert row_ns(table) == 250  # of the rows that the engine ran
     assert table.estimate(2) == 1000  # the smaller size is not known
     table.record(1, 100)
     assert [table.estimate(rows) for rows in (1, 2, 3)] == [100, 100, 1000]

@@ -3,6 +3,10 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
+from trtserve.model.cost import Cost, usual_size
+
 TRIALS = 3
 """Runs of a size before it is judged. The first run of a shape plans and allocates, so until
 then the quickest run counts, not the mean."""
@@ -41,6 +45,9 @@ to 30 % larger. A half gains twice that where lanes share, and costs 45 % where 
 
 MAX_PATIENCE_NS = 2_000_000
 """Two milliseconds: what people notice least beside a slow model's own time."""
+
+USUAL_NS = 2_000_000_000
+"""How batches usually are is told while requests come, and two seconds beyond."""
 
 MAX_GAP_NS = 4 * MAX_PATIENCE_NS
 """A longer pause counts as this much, so that a bucket which was idle soon counts as busy."""
@@ -89,8 +96,8 @@ class LatencyTable:
     """
 
     __slots__ = (
-        "_arrived_ns", "_cache", "_cells", "_gap_ns", "_grid", "_padded", "_records", "_worth_ns",
-        "best_rows", "patience_ns",
+        "_arrived_ns", "_cache", "_cells", "_cost", "_gap_ns", "_grid", "_padded", "_records",
+        "_rows", "_worth_ns", "best_rows", "patience_ns",
     )
 
     def __init__(self, max_rows: int, sizes: Sequence[int] = ()) -> None:
@@ -107,6 +114,8 @@ class LatencyTable:
         self._worth_ns = 0
         self._arrived_ns = 0
         self._gap_ns = MAX_GAP_NS
+        self._rows = 0.0
+        self._cost: tuple[int, Cost] | None = None
 
     def arrival(self, now: int) -> None:
         """A request of this bucket came."""
@@ -150,11 +159,27 @@ class LatencyTable:
         cell = self._cells[max(0, bisect_right(self._grid, rows) - 1)]
         return int(cell.least_row_ns * rows) if cell.samples else None
 
-    def row_cost(self) -> int | None:
-        """Nanoseconds a row at the best size measured; None before the first measurement."""
+    def left(self, rows: int) -> None:
+        """A batch of so many rows has left the queue."""
+        self._rows += (rows - self._rows) * (WEIGHT if self._rows else 1)
+
+    def cost(self, now: int = 0) -> Cost | None:
+        """What batches of each size that was measured take, and the rows of those that run now;
+        None before the first measurement."""
         if not self._records:
             return None
-        return int(min(cell.ns / cell.rows for cell in self._cells if cell.samples))
+        usual = usual_size(self._rows if now - self._arrived_ns < USUAL_NS else 0)
+        if self._cost is None or self._cost[0] != self._records:
+            self._cost = self._records, Cost(
+                int(min(cell.ns / cell.rows for cell in self._cells if cell.samples)), usual,
+                tuple(
+                    (size, self.estimate(size) or 0)
+                    for size, cell in zip(self._grid, self._cells, strict=True) if cell.samples
+                ),
+            )
+        elif self._cost[1].usual_rows != usual:
+            self._cost = self._records, replace(self._cost[1], usual_rows=usual)
+        return self._cost[1]
 
     def _run_rows(self, rows: int) -> int:
         """The rows that the engine runs for a batch of so many."""
