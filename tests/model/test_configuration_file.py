@@ -7,7 +7,13 @@ import pytest
 from google.protobuf import text_format
 
 from trtserve.errors import ConfigurationError
-from trtserve.model.configuration_file import FILE_NAMES, Origin, field_lines, read_file
+from trtserve.model.configuration_file import (
+    Origin,
+    field_lines,
+    from_json_text,
+    read_file,
+)
+from trtserve.model.layout import CONFIGURATION_NAMES
 from trtserve.proto.model_config_pb2 import ModelConfig
 
 PBTXT = """\
@@ -69,7 +75,7 @@ def write(folder: Path, text: str, name: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), list(zip(FILE_NAMES, (PBTXT, YAML, JSON), strict=True))
+    ("name", "text"), list(zip(CONFIGURATION_NAMES, (PBTXT, YAML, JSON), strict=True))
 )
 def test_formats_give_the_same_message(tmp_path, name, text):
     expected = text_format.Parse(PBTXT, ModelConfig())
@@ -207,3 +213,16 @@ def test_lines_of_yaml_fields_are_the_files_own(tmp_path):
     assert origin.where("input", 1, "dims", 1) == f"{file}:9"
     assert origin.where("dynamic_batching", "priority_levels") == f"{file}:13"
     assert origin.where("parameters", 1) == f"{file}:17"
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("config.yaml", "[" * 100_000), ("config.json", '{"a":' * 100_000),
+    ("config.json", '{"max_batch_size": ' + "9" * 5000 + "}"),
+], ids=["deep YAML", "deep JSON", "a long number"])
+def test_what_is_beyond_the_parsers_is_an_error_like_any(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigurationError, match="nested too deeply, or has a number"):
+        read_file(tmp_path)
+    if name == "config.json":
+        with pytest.raises(ConfigurationError):
+            from_json_text(text)

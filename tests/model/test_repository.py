@@ -1,10 +1,13 @@
 """Scanning repositories: what is found, and what each mistake is told."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from trtserve.model.repository import Repository, scan
+from trtserve.model.layout import model_folders
+from trtserve.model.repository import Repository, read_model, scan
+from trtserve.model.version_folder import without_plans
 
 SUFFIXES = (".onnx",)
 
@@ -150,6 +153,18 @@ def test_plans_are_engines_where_they_are_served(tmp_path):
     assert [file.name for file in repository.models[0].versions[0].files] == ["model.plan"]
 
 
+def test_plans_are_left_out_where_something_else_can_be_served(tmp_path):
+    put(tmp_path, "both/1/a.plan", "both/1/b.onnx", "only/1/a.plan", "none/1/b.onnx")
+    both, none, only = (
+        without_plans(model.versions[0]) for model in scan(tmp_path, (".onnx", ".plan")).models
+    )
+    assert [file.name for file in both.files] == ["b.onnx"]
+    (warning,) = both.warnings
+    assert warning.startswith(f"{tmp_path}/both/1/a.plan: left out")
+    assert ([file.name for file in only.files], only.warnings) == (["a.plan"], ())
+    assert ([file.name for file in none.files], none.warnings) == (["b.onnx"], ())
+
+
 @pytest.mark.parametrize(("files", "where", "problem"), [
     (["model.onnx"], "model.onnx", "in the repository's root"),
     (["config.pbtxt"], "config.pbtxt", "not read"),
@@ -235,3 +250,36 @@ def test_warnings_of_a_configuration_are_findings(tmp_path):
     assert finding.where == f"{tmp_path}/det/config.pbtxt:2"
     assert "'response_cache.enable' is not served" in finding.problem
     assert not repository.models[0].error
+
+
+def test_one_model_is_read_from_any_folder(tmp_path):
+    put(tmp_path, "scratch/1/m.onnx", "scratch/1/golden/a.npz")
+    configure(tmp_path, "scratch", 'name: "det"')
+    model = read_model("det", tmp_path / "scratch", SUFFIXES)
+    assert (model.name, model.path, model.findings) == ("det", tmp_path / "scratch", ())
+    (version,) = model.versions
+    assert [file.name for file in version.files] == ["m.onnx"]
+    assert version.findings == ()  # golden cases are no engines
+    assert "name is 'det'" in read_model("other", tmp_path / "scratch", SUFFIXES).error
+    assert "is no model name" in read_model("../det", tmp_path / "scratch", SUFFIXES).error
+    assert "can not be read" in read_model("det", tmp_path / "missing", SUFFIXES).error
+
+
+def test_folders_whose_names_are_no_text_are_passed_over(tmp_path):
+    """Nobody could name them in a call, and no message could tell of them."""
+    for name in (b"caf\xe9", b"good"):
+        os.makedirs(os.fsencode(tmp_path) + b"/" + name + b"/1")
+        with open(os.fsencode(tmp_path) + b"/" + name + b"/1/a.onnx", "wb") as file:
+            file.write(b"x")
+    found = scan(tmp_path, [".onnx"])
+    assert [model.name for model in found.models] == ["good"]
+    (finding,) = found.own_findings
+    assert (finding.severity, "'caf\\udce9'" in finding.problem) == ("warning", True)
+    assert list(model_folders(str(tmp_path))) == ["good"]
+
+
+def test_an_engine_file_whose_name_is_no_text(tmp_path):
+    (tmp_path / "det/1").mkdir(parents=True)
+    (tmp_path / "det/1" / os.fsdecode(b"caf\xe9.onnx")).write_bytes(b"x")
+    (version,) = scan(tmp_path, SUFFIXES).models[0].versions
+    assert "the file's name is no UTF-8. Rename it" in version.error

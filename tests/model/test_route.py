@@ -1,9 +1,11 @@
 """Routing: which variant takes a request, and what is said when none does."""
 
+import msgspec
 import pytest
 
 from trtserve.errors import InvalidRequest
 from trtserve.model.catalog import Placement, Version
+from trtserve.model.cost import Cost
 from trtserve.model.route import Route, describe_variant, route, tensors_text
 from trtserve.model.spec import ANY, ModelState, ShapeRange, TensorSpec, VariantSpec, VersionSpec
 
@@ -26,12 +28,14 @@ def two_inputs(max_batch: int) -> VariantSpec:
     )
 
 
-def version_of(*variants: VariantSpec, costs: dict[tuple[int, tuple[Shape, ...]], int] | None = None
-               ) -> Version:
+Costs = dict[tuple[int, tuple[Shape, ...]], Cost]
+
+
+def version_of(*variants: VariantSpec, costs: Costs | None = None) -> Version:
     spec = VersionSpec("m", 1, "fake", variants)
     ids = tuple(range(100, 100 + len(variants)))
     renamed = {(100 + index, bucket): cost for (index, bucket), cost in (costs or {}).items()}
-    placement = Placement("w", ModelState.READY, "", ids, renamed)
+    placement = Placement("w", ModelState.READY, "", ids, renamed, spec=spec)
     return Version("m", 1, spec, {"w": placement})
 
 
@@ -120,14 +124,48 @@ def test_without_measurements_the_tightest_is_taken(variants, chosen):
 
 def test_with_measurements_the_cheapest_is_taken():
     bucket = ((16,),)
-    version = version_of(TIGHT, WIDE, costs={(0, bucket): 90, (1, bucket): 80})
+    version = version_of(TIGHT, WIDE, costs={(0, bucket): Cost(90), (1, bucket): Cost(80)})
     assert route(version, [(2, 16)]).variant == 1
     assert route(version, [(2, 17)]).variant == 1
 
 
 def test_a_measurement_of_some_only_is_no_comparison():
-    version = version_of(WIDE, TIGHT, costs={(0, ((16,),)): 80})
+    version = version_of(WIDE, TIGHT, costs={(0, ((16,),)): Cost(80)})
     assert route(version, [(2, 16)]).variant == 1
+
+
+# A variant tuned for single rows and one tuned for 32: the first is quicker up to some 8 rows.
+FEW = Cost(100, 0, ((1, 1000), (8, 3000), (32, 12000)))
+MANY = Cost(50, 0, ((1, 1500), (8, 3100), (32, 4000)))
+
+
+@pytest.mark.parametrize(("rows", "chosen"), [(1, 0), (8, 0), (16, 1), (32, 1)])
+def test_the_cost_that_counts_is_that_of_the_requests_own_rows(rows, chosen):
+    bucket: tuple[Shape, ...] = ((16,),)
+    wide = image((1, 16), (32, 16), max_batch=32)
+    version = version_of(wide, wide, costs={(0, bucket): FEW, (1, bucket): MANY})
+    assert route(version, [(rows, 16)]).variant == chosen
+
+
+@pytest.mark.parametrize("busy", [0, 1])
+@pytest.mark.parametrize(("usual", "chosen"), [(0, 0), (1, 0), (8, 0), (32, 1)])
+def test_under_load_it_is_that_of_the_batches_that_run_whichever_variant_they_run_in(
+    busy, usual, chosen
+):
+    bucket: tuple[Shape, ...] = ((16,),)
+    costs: Costs = {(0, bucket): FEW, (1, bucket): MANY}
+    costs[busy, bucket] = msgspec.structs.replace(costs[busy, bucket], usual_rows=usual)
+    wide = image((1, 16), (32, 16), max_batch=32)
+    assert route(version_of(wide, wide, costs=costs), [(1, 16)]).variant == chosen
+
+
+def test_a_variant_for_single_rows_pays_for_each_of_a_large_batch():
+    bucket: tuple[Shape, ...] = ((16,),)
+    single, wide = image((1, 16), (1, 16), max_batch=1), image((1, 16), (32, 16), max_batch=32)
+    costs: Costs = {(0, bucket): Cost(700, 0, ((1, 700),)), (1, bucket): MANY}
+    assert route(version_of(single, wide, costs=costs), [(1, 16)]).variant == 0
+    costs[0, bucket] = msgspec.structs.replace(costs[0, bucket], usual_rows=8)
+    assert route(version_of(single, wide, costs=costs), [(1, 16)]).variant == 1
 
 
 # --- for people --------------------------------------------------------------------------

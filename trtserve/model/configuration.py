@@ -19,6 +19,7 @@ from trtserve.model.configuration_fit import data_type_number, datatype_name, fi
 from trtserve.model.finding import Finding
 from trtserve.model.spec import QueuePolicy, TensorSpec, VariantSpec, VersionSpec
 from trtserve.model.unserved import unserved_findings
+from trtserve.model.version_labels import LABELS, WEIGHTS, VersionNames, read_names
 from trtserve.model.version_policy import VersionPolicy
 from trtserve.proto.model_config_pb2 import ModelConfig
 
@@ -88,7 +89,15 @@ class ModelConfiguration:
     def parameters(self) -> dict[str, str]:
         """Options for the engine adapter."""
         parameters = self.message.parameters
-        return {name: parameters[name].string_value for name in sorted(parameters)}
+        return {
+            name: parameters[name].string_value
+            for name in sorted(parameters) if name not in (LABELS, WEIGHTS)
+        }
+
+    @cached_property
+    def names(self) -> VersionNames:
+        """The labels and the weights of versions."""
+        return read_names(self.message, self.origin)
 
     @property
     def default_model_filename(self) -> str:
@@ -116,15 +125,18 @@ class ModelConfiguration:
         )
 
 
-def read_configuration(folder: Path) -> ModelConfiguration:
-    """Read the configuration in a model's folder; all defaults where there is no file.
+def read_configuration(folder: Path, model: str = "") -> ModelConfiguration:
+    """Read the configuration in a model's folder; all defaults where there is no file. The model
+    is named as its folder unless `model` says otherwise.
 
     Raises ConfigurationError, naming the line, for an unknown field or a wrong value, and where
     several files configure the model; OSError where the file can not be read.
     """
     message, origin = read_file(folder)
-    check(message, origin, folder.name)
-    return ModelConfiguration(message, origin, unserved_findings(message, origin))
+    check(message, origin, model or folder.name)
+    configuration = ModelConfiguration(message, origin, unserved_findings(message, origin))
+    _ = configuration.names  # so that a mistake in them shows now
+    return configuration
 
 
 def apply(
@@ -141,7 +153,11 @@ def apply(
     variants differ in more than their shapes.
     """
     fitted = fit(configuration.message, configuration.origin, variants, f"{model}/{version}")
-    spec = VersionSpec(model, version, platform, fitted, configuration.queue)
+    names = configuration.names
+    spec = VersionSpec(
+        model, version, platform, fitted, configuration.queue,
+        labels=names.labels_of(version), weight=names.weight_of(version),
+    )
     return msgspec.structs.replace(
         spec, config=_complete(configuration.message, spec).SerializeToString(deterministic=True)
     )

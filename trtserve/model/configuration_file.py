@@ -8,16 +8,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import cast
 
-from google.protobuf import text_format
+from google.protobuf import json_format, text_format
 from google.protobuf.descriptor import Descriptor
 
 from trtserve.errors import ConfigurationError
 from trtserve.model.configuration_text import from_json, from_yaml
+from trtserve.model.layout import CONFIGURATION_NAMES
 from trtserve.proto.model_config_pb2 import ModelConfig
 from trtserve.proto.pool import POOL
-
-FILE_NAMES = ("config.pbtxt", "config.yaml", "config.json")
-"""The names that a configuration may have; only one of them in a model's folder."""
 
 SCHEMA = cast("Descriptor", ModelConfig.DESCRIPTOR)
 """The fields that a configuration may have."""
@@ -62,7 +60,7 @@ def read_file(folder: Path) -> tuple[ModelConfig, Origin]:
     Raises ConfigurationError, with the line, for what does not parse, and where there are
     several files; OSError where the file can not be read.
     """
-    present = [folder / name for name in FILE_NAMES if _is_there(folder / name)]
+    present = [folder / name for name in CONFIGURATION_NAMES if _is_there(folder / name)]
     if not present:
         return ModelConfig(), Origin()
     if len(present) > 1:
@@ -77,11 +75,36 @@ def read_file(folder: Path) -> tuple[ModelConfig, Origin]:
         raise ConfigurationError(
             f"not UTF-8 at byte {error.start}", where=str(path), cure="Save it as UTF-8 text"
         ) from None
-    if path.suffix == ".yaml":
-        text = from_yaml(text, path, SCHEMA)
-    elif path.suffix == ".json":
-        text = from_json(text, path, SCHEMA)
-    return _parse(text, path), Origin(path, field_lines(text))
+    try:
+        if path.suffix == ".yaml":
+            text = from_yaml(text, path, SCHEMA)
+        elif path.suffix == ".json":
+            text = from_json(text, path, SCHEMA)
+        return _parse(text, path), Origin(path, field_lines(text))
+    except (RecursionError, ValueError) as error:  # the parsers' limits
+        raise ConfigurationError(
+            _LIMITS, where=str(path), cure="Write a configuration of the usual size"
+        ) from error
+
+
+def from_json_text(text: str) -> ModelConfig:
+    """A configuration that comes as JSON by itself, as protobuf writes it and Triton takes it.
+
+    Raises ConfigurationError for what does not parse.
+    """
+    message = ModelConfig()
+    if not text.lstrip().startswith("{"):
+        raise ConfigurationError("not a JSON object")
+    try:
+        json_format.Parse(text, message)
+    except json_format.ParseError as error:
+        raise ConfigurationError(str(error).partition("\n")[0].rstrip(".")) from error
+    except (RecursionError, ValueError) as error:
+        raise ConfigurationError(_LIMITS) from error
+    return message
+
+
+_LIMITS = "it is nested too deeply, or has a number that is too long"
 
 
 def _is_there(path: Path) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from trtserve.errors import InvalidRequest
 from trtserve.model.catalog import Bucket, Version
+from trtserve.model.cost import Cost, request_ns, usual_rows
 from trtserve.model.spec import ANY, TensorSpec, VariantSpec, VersionSpec
 from trtserve.model.tensor import Shape
 
@@ -25,33 +26,55 @@ class Route:
 def route(version: Version, shapes: Sequence[Shape]) -> Route:
     """Pick the variant that takes these whole input shapes, given in the spec's order.
 
-    Where several do: the one measured as the cheapest for this bucket if all of them were
-    measured, else the tightest. Raises InvalidRequest that says what came and lists what fits.
+    Where several do: the one that takes the least of a batch such as the request will likely be
+    in, if all of them were measured for this bucket, else the tightest. Raises InvalidRequest
+    that says what came and lists what fits.
     """
     spec = version.spec
     assert spec is not None  # resolve() gives no version without
     candidates: list[tuple[int, Route]] = []
     for index, variant in enumerate(spec.variants):
-        if not all(
-            shape_range.takes(shape)
-            for shape_range, shape in zip(variant.ranges, shapes, strict=True)
-        ):
-            continue
-        found = _route_in(variant, index, shapes)
+        found = fit_variant(variant, index, shapes)
         if found is not None:
             candidates.append((index, found))
     if not candidates:
         raise InvalidRequest(_refusal(spec, shapes))
     if len(candidates) == 1:
         return candidates[0][1]
-    costs = [version.cost(index, found.bucket) for index, found in candidates]
-    measured = [cost for cost in costs if cost is not None]
-    if len(measured) == len(costs):
-        return candidates[measured.index(min(measured))][1]
+    cheapest = _cheapest(version, [found for _, found in candidates])
+    if cheapest is not None:
+        return cheapest
     return min(candidates, key=lambda pair: _slack(spec.variants[pair[0]]))[1]
 
 
-def _route_in(variant: VariantSpec, index: int, shapes: Sequence[Shape]) -> Route | None:
+def _cheapest(version: Version, candidates: Sequence[Route]) -> Route | None:
+    """The one whose batches take least; None if any was never measured.
+
+    Batches have as many rows as the request, or as batches of that bucket have lately: a small
+    one while few requests come, a large one under load.
+    """
+    measured = [version.costs(found.variant, found.bucket) for found in candidates]
+    if not all(measured):
+        return None
+    variants = version.spec.variants if version.spec is not None else ()
+    usual = usual_rows([cost for costs in measured for cost in costs])
+
+    def least_ns(pair: tuple[Route, list[Cost]]) -> int:
+        found, costs = pair
+        rows = usual if variants[found.variant].max_batch else 0
+        return min(request_ns(cost, found.rows, rows) for cost in costs)
+
+    return min(zip(candidates, measured, strict=True), key=least_ns)[0]
+
+
+def fit_variant(variant: VariantSpec, index: int, shapes: Sequence[Shape]) -> Route | None:
+    """How the variant of that index would run these whole input shapes; None if it takes none
+    such."""
+    if not all(
+        shape_range.takes(shape)
+        for shape_range, shape in zip(variant.ranges, shapes, strict=True)
+    ):
+        return None
     if not variant.max_batch:
         return Route(index, tuple(shapes), 1)
     rows = shapes[0][0]

@@ -81,7 +81,9 @@ class QueuePolicy(msgspec.Struct, frozen=True):
 class VersionSpec(msgspec.Struct, frozen=True):
     """One version of a model, loaded: everything that routing and metadata need.
 
-    `config` is the serialized inference.ModelConfig that ModelConfig answers with.
+    `config` is the serialized inference.ModelConfig that ModelConfig answers with. `labels` are
+    names that clients may use for the version. `weight` is its share of the requests that name
+    no version; None where the model's traffic is not split.
     """
 
     model: str
@@ -90,6 +92,8 @@ class VersionSpec(msgspec.Struct, frozen=True):
     variants: tuple[VariantSpec, ...]
     queue: QueuePolicy = QueuePolicy()
     config: bytes = b""
+    labels: tuple[str, ...] = ()
+    weight: int | None = None
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
