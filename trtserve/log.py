@@ -9,6 +9,16 @@ from trtserve.clock import unix_seconds
 _RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
+def printable(text: str, limit: int = 200) -> str:
+    """A text of somebody else's as it may stand in a line: what would end the line, move the
+    cursor or turn the writing around is escaped, and what is beyond `limit` characters left out."""
+    if len(text) > limit:
+        text = text[:limit] + "..."
+    if text.isprintable():
+        return text
+    return "".join([c if c.isprintable() else ascii(c)[1:-1] for c in text])
+
+
 def configure(role: str, level: str, form: str) -> None:
     """Set up logging for this process. `form` is `console` or `json`."""
     handler = logging.StreamHandler(sys.stderr)

@@ -12,6 +12,8 @@ from trtserve.device.cuda_mapping import CudaMappings
 from trtserve.device.cuda_runtime import CudaCalls
 from trtserve.device.interface import Copy, Event, Stream
 from trtserve.device.numa import preferring
+from trtserve.device.nvml import NvmlMonitor, monitor
+from trtserve.device.vitals import Vitals
 from trtserve.errors import DeviceError
 
 LANES = 3
@@ -202,6 +204,7 @@ class CudaDevice:
         self._attached: set[int] = set()
         self._held: set[CudaBuffer | CudaGrowingBuffer | CudaGraph | CudaStream] = set()
         self._calls = CudaCalls(self.name)
+        self._monitor: NvmlMonitor | None = None
         self._calls.check_device(index)
         self._calls.open_driver()
         self.enter_thread()
@@ -223,6 +226,13 @@ class CudaDevice:
     def memory(self) -> tuple[int, int]:
         """(free, total) bytes of the device's memory."""
         return self._calls.memory()
+
+    def vitals(self) -> Vitals | None:
+        """What the driver last said about it. Asked for the first time, it begins to ask."""
+        if self._monitor is None:
+            self._monitor = monitor(self._calls.pci(self._index))
+            self._monitor.start()
+        return self._monitor.latest()
 
     def attach(self, address: int, size: int) -> None:
         """Pin a region, so that copies run by themselves and at the link's full speed.
@@ -287,6 +297,8 @@ class CudaDevice:
 
     def close(self) -> None:
         """Give everything back, also what others forgot to close. Twice is harmless."""
+        if self._monitor is not None:
+            self._monitor.stop()
         with ExitStack() as steps:  # takes every step, last first, also after one that fails
             for address in self._attached:
                 steps.callback(self.detach, address)

@@ -55,6 +55,12 @@ class CudaCalls:
         error, node = self._runtime.cudaDeviceGetAttribute(wanted, index)
         return -1 if error else int(node)
 
+    def pci(self, index: int) -> str:
+        """The device's place on the bus, which is its name for the driver's other library."""
+        error, place = self._runtime.cudaDeviceGetPCIBusId(32, index)
+        self._check(error, "asking for the place on the bus")
+        return str(place.rstrip(b"\0").decode())
+
     def mind_own_captures(self) -> None:
         """Let this thread's calls, such as allocating, neither fail nor break anything while
         another thread captures a graph. By default CUDA forbids many calls to all threads then.

@@ -5,10 +5,10 @@ Engines on the CPU read and write the arenas themselves, so most batches need no
 
 import ctypes
 import mmap
-import os
 from collections.abc import Sequence
 
 from trtserve.clock import now_ns
+from trtserve.cores import core_count
 from trtserve.device.interface import Copy, Event, Graph
 from trtserve.errors import DeviceError
 
@@ -136,13 +136,16 @@ class HostDevice:
     gather_bytes = 0
 
     def __init__(self, lanes: int = 0) -> None:
-        self.default_lanes = lanes or choose_lanes(len(os.sched_getaffinity(0)))
+        self.default_lanes = lanes or choose_lanes(core_count())
 
     def enter_thread(self) -> None:
         """Nothing: every thread is on the CPU."""
 
     def memory(self) -> None:
         """The operating system hands out memory: nobody counts it here."""
+
+    def vitals(self) -> None:
+        """No driver speaks for the CPU."""
 
     def attach(self, address: int, size: int) -> None:
         """Nothing: engines reach every address."""

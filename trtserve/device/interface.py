@@ -8,6 +8,8 @@ Addresses are integers. Every call may raise DeviceError.
 from collections.abc import Sequence
 from typing import Protocol
 
+from trtserve.device.vitals import Vitals
+
 Copy = tuple[int, int, int]
 """One copy: destination address, source address, bytes."""
 
@@ -123,6 +125,9 @@ class Device(Protocol):
 
     def memory(self) -> tuple[int, int] | None:
         """(free, total) bytes of the device's memory; None where nobody counts it."""
+
+    def vitals(self) -> Vitals | None:
+        """What its driver last said about it; None where nobody says anything."""
 
     def attach(self, address: int, size: int) -> None:
         """Prepare a region of host memory (an arena) for asynchronous copies."""
