@@ -7,7 +7,8 @@ import pytest
 
 from trtserve.errors import ExecutionFailed
 from trtserve.ipc.channel import Channel
-from trtserve.ipc.message import Submit, Traced, TracedBatch
+from trtserve.ipc.message import Submit, Traced
+from trtserve.ipc.recording import TracedBatch
 from trtserve.metrics import Recorder
 from trtserve.model.spec import VariantSpec
 from trtserve.testing.engine import FakeEngine
@@ -18,7 +19,7 @@ from trtserve.worker.link import FrontEndLink
 from trtserve.worker.prepare import Source
 from trtserve.worker.request import Batch, Request
 from trtserve.worker.resident import ResidentVariant
-from trtserve.worker.tracer import Tracer
+from trtserve.worker.tracer import MAX_KEPT, Tracer
 
 SPEC = VariantSpec("small.onnx", (), (), (), 8)
 VARIANT = ResidentVariant(
@@ -74,7 +75,7 @@ def batch(*requests: tuple[FrontEnd, int, int]) -> Batch:
 def test_a_batch_is_told_with_all_that_is_known(front_ends):
     one, other = front_ends
     tracer = Tracer("cuda:0")
-    tracer.trace(one.link, True)
+    tracer.trace(one.link.channel, True)
     with told(tracer):
         tracer.note(batch((one, 7, 20), (other, 9, 30)), VARIANT, RESULT, 8)
     assert one.heard() == [Traced("cuda:0", (TracedBatch(
@@ -88,8 +89,8 @@ def test_a_batch_is_told_with_all_that_is_known(front_ends):
 def test_a_turn_s_batches_share_a_message(front_ends):
     one, other = front_ends
     tracer = Tracer("cpu")
-    tracer.trace(one.link, True)
-    tracer.trace(other.link, True)
+    tracer.trace(one.link.channel, True)
+    tracer.trace(other.link.channel, True)
     for _ in range(2):
         with told(tracer):
             for _ in range(3):
@@ -104,7 +105,7 @@ def test_a_turn_s_batches_share_a_message(front_ends):
 
 def test_a_failure_has_its_text_and_a_place_in_time(front_ends):
     tracer = Tracer("cpu")
-    tracer.trace(front_ends[0].link, True)
+    tracer.trace(front_ends[0].link.channel, True)
     failed = LaneResult(5, 1, 99, ExecutionFailed("index out of range"))
     with told(tracer):
         tracer.note(batch((front_ends[0], 1, 0)), VARIANT, failed, 0)
@@ -120,11 +121,11 @@ def test_it_is_on_while_anybody_asks(front_ends):
         (one.link, False), (one.link, True), (one.link, True), (other.link, True),
         (one.link, False),
     ):
-        tracer.trace(link, on)
+        tracer.trace(link.channel, on)
         seen.append(tracer.on)
     assert seen == [False, False, True, True, True, True]
     tracer.note(batch((one, 1, 0)), VARIANT, RESULT, 0)
-    tracer.trace(other.link, False)
+    tracer.trace(other.link.channel, False)
     assert not tracer.on
     tracer.flush()
     assert one.heard() == other.heard() == []
@@ -132,8 +133,8 @@ def test_it_is_on_while_anybody_asks(front_ends):
 
 def test_who_asked_twice_is_told_once(front_ends):
     tracer = Tracer("cpu")
-    tracer.trace(front_ends[0].link, True)
-    tracer.trace(front_ends[0].link, True)
+    tracer.trace(front_ends[0].link.channel, True)
+    tracer.trace(front_ends[0].link.channel, True)
     with told(tracer):
         tracer.note(batch((front_ends[0], 1, 0)), VARIANT, RESULT, 0)
     assert len(front_ends[0].heard()) == 1
@@ -142,9 +143,45 @@ def test_who_asked_twice_is_told_once(front_ends):
 def test_what_was_noted_for_others_is_not_told_to_who_comes_later(front_ends):
     one, other = front_ends
     tracer = Tracer("cpu")
-    tracer.trace(one.link, True)
+    tracer.trace(one.link.channel, True)
     tracer.note(batch((one, 1, 0)), VARIANT, RESULT, 0)
-    tracer.trace(one.link, False)
-    tracer.trace(other.link, True)
+    tracer.trace(one.link.channel, False)
+    tracer.trace(other.link.channel, True)
     tracer.flush()
     assert other.heard() == []
+
+
+def test_the_supervisor_gets_its_share_with_the_heartbeats(front_ends):
+    supervisor, other = front_ends
+    tracer = Tracer("cpu")
+    tracer.trace_patiently(supervisor.link.channel, True)
+    assert tracer.on
+    tracer.note(batch((other, 1, 0)), VARIANT, RESULT, 0)
+    tracer.flush()
+    tracer.note(batch((other, 2, 0)), VARIANT, RESULT, 0)
+    assert supervisor.heard() == []
+    tracer.beat()
+    (traced,) = supervisor.heard()
+    assert [each.requests[0][1] for each in traced.batches] == [1, 2]
+    assert other.heard() == []
+    tracer.beat()
+    assert supervisor.heard() == []
+
+
+def test_what_is_kept_for_the_supervisor_has_an_end(front_ends):
+    supervisor, other = front_ends
+    tracer = Tracer("cpu")
+    tracer.trace_patiently(supervisor.link.channel, True)
+    for _ in range(MAX_KEPT + 1):
+        tracer.note(batch((other, 1, 0)), VARIANT, RESULT, 0)
+    tracer.flush()
+    tracer.trace_patiently(supervisor.link.channel, False)
+    assert not tracer.on
+    tracer.trace_patiently(supervisor.link.channel, True)
+    tracer.beat()
+    assert supervisor.heard() == []  # from before it asked again
+    for _ in range(MAX_KEPT + 1):
+        tracer.note(batch((other, 1, 0)), VARIANT, RESULT, 0)
+    tracer.beat()
+    (traced,) = supervisor.heard()
+    assert len(traced.batches) == MAX_KEPT
