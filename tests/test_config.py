@@ -1,12 +1,11 @@
 """Settings: the defaults work, and what can not work is refused by name."""
 
-import os
 from typing import Any
 
 import msgspec
 import pytest
 
-from trtserve.config import MIB, Settings, cpu_count
+from trtserve.config import MIB, Settings
 from trtserve.errors import ConfigurationError
 
 
@@ -30,6 +29,11 @@ def test_the_defaults_are_good_and_cross_processes():
     ("drain_timeout_seconds", -1.0, "negative"),
     ("replay_patience_seconds", -1.0, "negative"),
     ("arena_bytes", 64 * MIB, "less than max_message_bytes"),
+    ("trace_sample_ratio", -0.1, "-0.1 is no share"),
+    ("trace_sample_ratio", 1.5, "1.5 is no share"),
+    ("otlp_endpoint", "localhost:4318", "is no address of a collector"),
+    ("otlp_endpoint", "", "is no address of a collector"),
+    ("otlp_endpoint", "http://", "is no address of a collector"),
     ("log_format", "xml", "'xml' is not known"),
     ("log_level", "loud", "'loud' is not known"),
     ("devices", "tpu", "'tpu' is no device"),
@@ -63,7 +67,3 @@ def test_what_can_not_work_is_named_with_its_cure(name, value, problem):
 def test_values_at_the_bounds_are_taken(name, value):
     values: dict[str, Any] = {"repository": "/models", name: value}
     assert getattr(Settings(**values).check(), name) == value
-
-
-def test_the_cores_are_those_that_this_process_may_use():
-    assert cpu_count() == len(os.sched_getaffinity(0))

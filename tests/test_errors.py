@@ -98,3 +98,12 @@ def test_device_errors_say_whether_the_device_is_lost():
     assert error.sticky
     assert error.name == "cudaErrorIllegalAddress"
     assert not errors.DeviceError("out of memory").sticky
+
+
+@pytest.mark.parametrize("long", ["n" * 100_000, "\u00fc" * 100_000, "\U0001f600" * 100_000])
+def test_what_a_client_is_told_is_bounded(long):
+    error = RequestError(f"no model '{long}'")
+    assert len(error.text.encode()) <= errors.MAX_TEXT_BYTES
+    assert error.text.startswith("no model '" + long[0])
+    assert error.text.endswith("...")
+    assert RequestError("no model 'm'").text == "no model 'm'"

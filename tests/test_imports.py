@@ -15,28 +15,33 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "__main__": ("cli",),
     "errors": (),
     "clock": (),
-    "config": ("errors", "clock"),
-    "log": ("errors", "clock"),
-    "metrics": ("errors", "ipc.message"),
+    "cores": (),
+    "config": ("errors",),
+    "log": ("clock",),
+    "metrics": ("errors", "ipc.statistics"),
     "proto": (),
+    "security": ("errors", "clock", "config"),
     "model": ("errors", "proto"),
-    "ipc": ("errors", "model.tensor", "model.spec"),
-    "device": ("errors", "clock"),
-    "engine": ("errors", "model", "device.interface"),
-    "build": ("errors", "clock", "model", "device.interface"),
-    "worker": (
-        "errors", "clock", "config", "log", "metrics", "model", "ipc", "device", "engine",
+    "ipc": ("errors", "model.cost", "model.spec"),
+    "device": ("errors", "clock", "cores"),
+    "engine": ("errors", "cores", "model", "device.interface"),
+    "build": ("errors", "clock", "model"),
+    "worker": ("errors", "clock", "config", "metrics", "model", "ipc", "device", "engine"),
+    "frontend": (
+        "errors", "clock", "config", "log", "metrics", "security", "model", "ipc", "proto",
     ),
-    "frontend": ("errors", "clock", "config", "log", "metrics", "model", "ipc", "proto"),
-    "supervisor": ("errors", "clock", "config", "log", "metrics", "ipc", "model.spec"),
+    "supervisor": (
+        "errors", "clock", "config", "log", "metrics", "security", "ipc", "model.layout",
+        "model.spec",
+    ),
     "client": ("errors", "proto", "model.tensor"),
     "cli": (
-        "errors", "clock", "config", "log", "metrics", "proto", "model", "ipc",
+        "errors", "clock", "cores", "config", "log", "metrics", "proto", "security", "model", "ipc",
         "device", "engine", "build", "worker", "frontend", "supervisor", "client",
     ),
     "testing": (
-        "errors", "clock", "config", "log", "metrics", "proto", "model", "ipc", "device",
-        "engine", "worker", "frontend", "supervisor", "client", "cli",
+        "errors", "clock", "config", "log", "metrics", "proto", "security", "model", "ipc",
+        "device", "engine", "worker", "frontend", "supervisor", "client", "cli",
     ),
 }
 
@@ -46,6 +51,7 @@ ONLY_IN = {
     "grpc_health": ("frontend", "client", "cli"),
     "grpc_reflection": ("frontend", "client", "cli"),
     "cuda": ("device",),
+    "opentelemetry": ("frontend",),
     "onnxruntime": ("engine", "build"),
     "tensorrt": ("engine", "build"),
     "tensorrt_rtx": ("engine", "build"),
@@ -54,7 +60,9 @@ ONLY_IN = {
 }
 
 # Runtimes that need not be installed: only these are imported inside functions.
-OPTIONAL = ("onnxruntime", "onnx", "cuda", "tensorrt", "tensorrt_rtx", "tensorrt_lean")
+OPTIONAL = (
+    "onnxruntime", "onnx", "cuda", "tensorrt", "tensorrt_rtx", "tensorrt_lean", "opentelemetry",
+)
 
 
 def imports(tree: ast.AST, module: str) -> Iterator[str]:

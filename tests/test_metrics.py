@@ -5,7 +5,7 @@ import re
 import pytest
 
 from trtserve.errors import ProtocolError
-from trtserve.ipc.message import CounterSample, HistogramSample
+from trtserve.ipc.statistics import CounterSample, HistogramSample
 from trtserve.metrics import (
     BATCH_EDGES,
     LATENCY_EDGES,

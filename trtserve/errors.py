@@ -5,8 +5,12 @@ TrtserveError
 │   ├── InvalidRequest            the caller's: names what came and what fits
 │   ├── ModelNotFound             the caller's: no such model or version
 │   ├── NotServed                 the caller's: a call that this server does not have
+│   ├── Unauthenticated           the caller's: it has to say, or to prove, who it is
+│   ├── PermissionDenied          the caller's: the operator does not let it do this
 │   ├── Overloaded                try again after `retry_after_ms`
+│   ├── RateLimited               the caller's: it calls too often; after `retry_after_ms`
 │   ├── Unavailable               try again: nothing serves the model just now
+│   ├── ControlFailed             a model can not be loaded or unloaded as things stand
 │   ├── DeadlineExceeded          the request's own time ran out
 │   ├── Cancelled                 the caller went away
 │   └── ExecutionFailed           ours or the engine's: this batch failed
@@ -19,6 +23,10 @@ TrtserveError
 """
 
 from typing import ClassVar
+
+MAX_TEXT_BYTES = 2048
+"""Of an error's text that a client gets. gRPC carries it in a header, and clients take no more
+than 8 KiB of these; what is not ASCII grows threefold there."""
 
 
 class TrtserveError(Exception):
@@ -34,6 +42,15 @@ class RequestError(TrtserveError):
     code: ClassVar[str] = "INTERNAL"
     word: ClassVar[str] = "internal"
     retry_after_ms: int | None = None
+
+    @property
+    def text(self) -> str:
+        """What the client is told. It may repeat what a client made up, however long that is."""
+        whole = str(self)
+        data = whole[: MAX_TEXT_BYTES + 1].encode(errors="replace")
+        if len(data) <= MAX_TEXT_BYTES:
+            return whole
+        return data[: MAX_TEXT_BYTES - 3].decode(errors="ignore") + "..."
 
 
 class InvalidRequest(RequestError):
@@ -57,6 +74,20 @@ class NotServed(RequestError):
     word = "unimplemented"
 
 
+class Unauthenticated(RequestError):
+    """The call needs a proof of who calls, or the one that came is wrong."""
+
+    code = "UNAUTHENTICATED"
+    word = "unauthenticated"
+
+
+class PermissionDenied(RequestError):
+    """Whoever calls may not do this, or not on this way in."""
+
+    code = "PERMISSION_DENIED"
+    word = "denied"
+
+
 class Overloaded(RequestError):
     """Refused at the door; nothing was queued. Try again after `retry_after_ms`."""
 
@@ -68,11 +99,29 @@ class Overloaded(RequestError):
         self.retry_after_ms = retry_after_ms
 
 
+class RateLimited(RequestError):
+    """The caller has used up its rate. Try again after `retry_after_ms`."""
+
+    code = "RESOURCE_EXHAUSTED"
+    word = "rate"
+
+    def __init__(self, message: str, retry_after_ms: int = 1000) -> None:
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
+
+
 class Unavailable(RequestError):
     """Nothing serves the model just now; another try may succeed."""
 
     code = "UNAVAILABLE"
     word = "unavailable"
+
+
+class ControlFailed(RequestError):
+    """A model can not be loaded or unloaded as things stand; what served goes on serving."""
+
+    code = "FAILED_PRECONDITION"
+    word = "control"
 
 
 class DeadlineExceeded(RequestError):
@@ -141,8 +190,9 @@ def request_error_classes() -> dict[str, type[RequestError]]:
     return {
         cls.word: cls
         for cls in (
-            InvalidRequest, ModelNotFound, NotServed, Overloaded, Unavailable,
-            DeadlineExceeded, Cancelled, ExecutionFailed, RequestError,
+            InvalidRequest, ModelNotFound, NotServed, Unauthenticated, PermissionDenied,
+            Overloaded, RateLimited, Unavailable, ControlFailed, DeadlineExceeded, Cancelled,
+            ExecutionFailed, RequestError,
         )
     }
 

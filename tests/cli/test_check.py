@@ -56,6 +56,23 @@ def test_a_good_repository_is_loaded_and_run(tmp_path):
     assert open_["variants"][0]["takes"] == ["x FP32[1.., 3, 1..]"]
 
 
+def test_labels_and_weights_are_shown(tmp_path):
+    add_model(tmp_path, "named", [2, 3])
+    parameter = 'parameters {{ key: "version_{}" value {{ string_value: "{}" }} }}\n'.format
+    configuration = tmp_path / "named" / "config.pbtxt"
+    configuration.write_text(parameter("labels", "stable=1") + parameter("weights", "1=5"))
+    code, checked = described(tmp_path)
+    assert code == 0, checked
+    (version,) = checked["versions"]
+    assert (version["labels"], version["weight"]) == (["stable"], 5)
+    assert "stable (5)" in run(tmp_path).output
+    configuration.write_text(parameter("labels", "canary=2"))
+    code, checked = described(tmp_path)
+    assert code == 1
+    (finding,) = checked["findings"]
+    assert "label 'canary' names version 2, which is not there" in finding["problem"]
+
+
 def test_warm_up_shapes_of_the_configuration_are_run(tmp_path):
     add_model(tmp_path, "open", ["n", 3])
     (tmp_path / "open" / "config.pbtxt").write_text(

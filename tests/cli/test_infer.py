@@ -5,7 +5,6 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
-from tests.client.echo_server import EchoServer, running
 from trtserve.cli.infer import infer
 from trtserve.errors import OperatorError
 
@@ -14,14 +13,8 @@ app.command()(infer)
 
 
 @pytest.fixture
-def server():
-    return EchoServer()
-
-
-@pytest.fixture
-def run(server):
-    with running(server) as address:
-        yield lambda *arguments: CliRunner().invoke(app, [*arguments, "--address", address])
+def run(address):
+    return lambda *arguments: CliRunner().invoke(app, [*arguments, "--address", address])
 
 
 def test_a_file_goes_in_and_comes_out_again(run, server, tmp_path):

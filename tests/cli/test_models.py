@@ -1,10 +1,8 @@
 import json
 
-import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
-from tests.client.echo_server import EchoServer, running
 from trtserve.cli.models import models
 from trtserve.errors import OperatorError
 
@@ -12,17 +10,12 @@ app = Typer()
 app.command()(models)
 
 
-@pytest.fixture
-def address():
-    with running(EchoServer()) as address:
-        yield address
-
-
 def test_the_table_has_states_reasons_and_shapes(address):
     result = CliRunner().invoke(app, ["--address", address])
     assert result.exit_code == 0
     lines = [line.split() for line in result.output.splitlines()]
-    assert ["echo", "2", "READY", "x", "FP32[-1,", "3]", "x", "FP32[-1,", "3]"] in lines
+    tensor = ["x", "FP32[-1,", "3]"]
+    assert ["echo", "2", "stable", "(90)", "READY", *tensor, *tensor] in lines
     assert ["names", "BYTES[-1]"] in lines
     assert ["broken", "1", "UNAVAILABLE", "bad", "file"] in lines
 
@@ -32,6 +25,7 @@ def test_json_has_the_same(address):
     assert json.loads(result.output) == [
         {
             "name": "echo", "version": "2", "state": "READY", "reason": "",
+            "labels": ["stable"], "weight": 90,
             "inputs": [
                 {"name": "x", "datatype": "FP32", "shape": [-1, 3]},
                 {"name": "names", "datatype": "BYTES", "shape": [-1]},
@@ -40,6 +34,7 @@ def test_json_has_the_same(address):
         },
         {
             "name": "broken", "version": "1", "state": "UNAVAILABLE", "reason": "bad file",
+            "labels": [], "weight": None,
             "inputs": [], "outputs": [],
         },
     ]

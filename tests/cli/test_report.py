@@ -25,7 +25,9 @@ def test_the_report_says_what_is_served_and_what_is_not(capsys):
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == "Models in /models"
     (toy,) = [line for line in lines if line.startswith("toy")]
-    assert toy.split() == ["toy", "1", "ready", "0.25", "s", "8", "model:", "x", "FP32[1..8,", "3]"]
+    assert toy.split() == [
+        "toy", "1", "ready", "0.25", "s", "8,", "24", "MiB", "8", "model:", "x", "FP32[1..8,", "3]",
+    ]
     assert "<script>& version 1 does not serve: a <b> reason" in lines
     assert "devices cpu, cuda:1 (not used: cuda:0: it is old)" in lines
     assert "lanes   1.5 on cpu" in lines

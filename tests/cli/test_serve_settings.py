@@ -58,6 +58,7 @@ def test_every_setting_has_a_variable_and_help():
         option = parameters[name].annotation.__metadata__[0]
         assert option.envvar == f"TRTSERVE_{name.upper()}"
         assert option.help.endswith(".")
+        assert option.rich_help_panel, f"{name} stands under no heading of --help"
     assert set(parameters) == {*NAMES, "repository", "context", "config", "json"}
 
 
@@ -78,8 +79,11 @@ def test_flag_over_environment_over_file_over_default(parse, file, name):
     default = getattr(Settings(repository=""), name)
     choices = {
         "log_level": ("debug", "warning", "error"), "log_format": ("json",) * 3,
+        "model_control_mode": ("explicit", "poll", "explicit"),
         "devices": ("cpu", "all", "cuda:0,cuda:1"),
         "arena_bytes": (2**29 + 1, 2**29 + 2, 2**29 + 3),
+        "otlp_endpoint": ("http://a", "https://b", "http://c:4318/v1/traces"),
+        "trace_sample_ratio": (0.1, 0.2, 0.3),
     }
     values = choices.get(
         name, (11, 12, 13) if isinstance(default, int | float) else ("aa", "bb", "cc")

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from threading import Event
 
 import grpc
+import pytest
 
 from trtserve.proto import grpc_service_pb2 as pb
 from trtserve.proto import trtserve_pb2
@@ -24,6 +25,7 @@ class EchoServer:
         self.refusals = 0
         self.attempts = 0
         self.release = Event()
+        self.changes: list[pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest] = []
 
     def model_infer(self, request, context):
         self.attempts += 1
@@ -80,17 +82,37 @@ class EchoServer:
         response.outputs.add(name="x", datatype="FP32", shape=[-1, 3])
         return response
 
+    def model_config(self, request, context):
+        response = pb.ModelConfigResponse()
+        response.config.name = request.name
+        for name, text in (("version_labels", "stable=2"), ("version_weights", "1=10,2=90")):
+            response.config.parameters[name].string_value = text
+        return response
+
     def repository_index(self, request, context):
         response = pb.RepositoryIndexResponse()
         response.models.add(name="echo", version="2", state="READY")
         response.models.add(name="broken", version="1", state="UNAVAILABLE", reason="bad file")
         return response
 
+    def load(self, request, context):
+        if request.model_name == "missing":
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "model 'missing' is not loaded: bad")
+        self.changes.append(request)
+        return pb.RepositoryModelLoadResponse()
+
+    def unload(self, request, context):
+        self.changes.append(request)
+        return pb.RepositoryModelUnloadResponse()
+
     def handlers(self):
         return {
             "ModelInfer": (self.model_infer, pb.ModelInferRequest),
             "ModelMetadata": (self.model_metadata, pb.ModelMetadataRequest),
+            "ModelConfig": (self.model_config, pb.ModelConfigRequest),
             "RepositoryIndex": (self.repository_index, pb.RepositoryIndexRequest),
+            "RepositoryModelLoad": (self.load, pb.RepositoryModelLoadRequest),
+            "RepositoryModelUnload": (self.unload, pb.RepositoryModelUnloadRequest),
             "ServerLive": (
                 lambda request, context: pb.ServerLiveResponse(live=True), pb.ServerLiveRequest,
             ),
@@ -136,3 +158,16 @@ def running(server: EchoServer, address: str = "127.0.0.1:0") -> Iterator[str]:
         yield address if address.startswith("unix:") else f"127.0.0.1:{port}"
     finally:
         grpc_server.stop(None).wait()
+
+
+@pytest.fixture
+def server() -> EchoServer:
+    """One for each test."""
+    return EchoServer()
+
+
+@pytest.fixture
+def address(server: EchoServer) -> Iterator[str]:
+    """Where it serves."""
+    with running(server) as address:
+        yield address

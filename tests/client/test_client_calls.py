@@ -6,11 +6,12 @@ import socket
 import numpy as np
 import pytest
 
-from tests.client.echo_server import EchoServer, running
+from tests.client.echo_server import running
 from trtserve.client import (
     AsyncClient,
     Client,
     DeadlineExceeded,
+    FailedPrecondition,
     InferenceError,
     InvalidArgument,
     Item,
@@ -44,17 +45,6 @@ class Awaited:
 
     def __exit__(self, *error):
         pass
-
-
-@pytest.fixture
-def server():
-    return EchoServer()
-
-
-@pytest.fixture
-def address(server):
-    with running(server) as address:
-        yield address
 
 
 @pytest.fixture(params=[Client, Awaited], ids=["sync", "asyncio"])
@@ -177,6 +167,24 @@ def test_the_fourth_refusal_is_final(client, server):
     assert server.attempts == 4
 
 
+def test_an_overload_that_lasts_is_not_made_worse(server):
+    server.refusals = 10_000
+
+    async def press(address):
+        async with AsyncClient(address) as client:
+            calls = [client.infer("busy", {"x": X}) for _ in range(200)]
+            await asyncio.gather(*calls, return_exceptions=True)
+            before = server.attempts
+            with pytest.raises(Overloaded):
+                await client.infer("busy", {"x": X})
+            return before, server.attempts
+
+    with running(server) as address:
+        before, after = asyncio.run(press(address))
+    assert 500 <= before < 4 * 200
+    assert after == before + 1
+
+
 def test_without_retry_the_first_refusal_is_final(connect, address, server):
     server.refusals = 1
     with connect(address, retry=False) as client, pytest.raises(Overloaded):
@@ -215,3 +223,18 @@ def test_an_async_client_runs_calls_together(address):
             return [result["x"].shape for result in results]
 
     assert asyncio.run(run()) == [(n,) for n in range(1, 20)]
+
+
+def test_models_are_loaded_and_unloaded(client, server):
+    client.load("echo")
+    client.load("echo", config={"max_batch_size": 8}, files={"1/a.onnx": b"123"})
+    client.load("echo", config="{}")
+    client.unload("echo")
+    assert [change.model_name for change in server.changes] == ["echo"] * 4
+    plain, full, text, _ = server.changes
+    assert not plain.parameters
+    assert full.parameters["config"].string_param == '{"max_batch_size": 8}'
+    assert full.parameters["file:1/a.onnx"].bytes_param == b"123"
+    assert text.parameters["config"].string_param == "{}"
+    with pytest.raises(FailedPrecondition, match="is not loaded: bad"):
+        client.load("missing")

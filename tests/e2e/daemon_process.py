@@ -4,6 +4,7 @@ import json
 import os
 import select
 import signal
+import ssl
 import subprocess
 import sys
 import urllib.error
@@ -56,6 +57,7 @@ class Daemon:
             )
         self._pidfd = os.pidfd_open(self.process.pid)
         self.ready: dict[str, Any] = {}
+        self._tls: ssl.SSLContext | None = None
 
     def wait_ready(self) -> None:
         """Wait for the ready file: all models were tried, all front ends listen."""
@@ -86,11 +88,16 @@ class Daemon:
 
     # --- HTTP ----------------------------------------------------------------------------
 
+    def trust(self, ca: Path) -> None:
+        """Its HTTP port speaks TLS, with a certificate that this authority signed."""
+        self._tls = ssl.create_default_context(cafile=str(ca))
+
     def get(self, path: str) -> tuple[int, str]:
         """The status and the body of an HTTP answer."""
         try:
+            scheme = "http" if self._tls is None else "https"
             with urllib.request.urlopen(
-                f"http://{self.ready['http']}{path}", timeout=PATIENCE_S
+                f"{scheme}://{self.ready['http']}{path}", timeout=PATIENCE_S, context=self._tls
             ) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:

@@ -1,5 +1,6 @@
 """Model repositories for the daemon, made of the small models of trtserve.testing."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +33,13 @@ def add_plus(repository: Path, name: str = "plus", value: float = 1.0, config: s
     add_model(
         repository, name, lambda path: models.make_add(path, value, ("N", "M")), config=config
     )
+
+
+def swap_plus(repository: Path, value: float, name: str = "plus") -> None:
+    """Let the file of such a model add another value: by a rename, as careful operators copy."""
+    version = repository / name / "1"
+    models.make_add(str(version / ".new"), value, ("N", "M"))
+    os.replace(version / ".new", version / "model.onnx")
 
 
 def add_work(repository: Path, name: str = "work", config: str = "") -> None:

@@ -1,7 +1,6 @@
 """The metrics, read by Prometheus's own programs."""
 
 import json
-import shutil
 import socket
 import subprocess
 import threading
@@ -29,12 +28,6 @@ PROMTOOL_LINT = 3
 """promtool's exit code where everything parses and only style is wanting."""
 
 
-def program(name: str) -> str:
-    found = shutil.which(name)
-    assert found, f"{name} is not installed: apt-get install prometheus"
-    return found
-
-
 @pytest.fixture(scope="module")
 def traffic(house: Daemon) -> Iterator[None]:
     """Requests to `plus`, one after the other, as long as the tests here run."""
@@ -53,7 +46,7 @@ def traffic(house: Daemon) -> Iterator[None]:
 
 
 @contextmanager
-def prometheus(target: str, folder: Path) -> Iterator[str]:
+def scraping(program: str, target: str, folder: Path, *flags: str) -> Iterator[str]:
     """A Prometheus that scrapes the daemon: its address."""
     (folder / "prometheus.yml").write_text(CONFIG.format(target=target))
     with socket.socket() as free:
@@ -61,8 +54,9 @@ def prometheus(target: str, folder: Path) -> Iterator[str]:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [program("prometheus"), f"--config.file={folder / 'prometheus.yml'}",
-             f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address={address}"],
+            [program, f"--config.file={folder / 'prometheus.yml'}",
+             f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address={address}",
+             *flags],
             stdout=log, stderr=log,
         )
     try:
@@ -84,8 +78,8 @@ def value(address: str, query: str) -> float | None:
     return found if found > 0 else None
 
 
-def test_prometheus_scrapes_and_answers_queries(house, traffic, tmp_path):
-    with prometheus(str(house.ready["http"]), tmp_path) as address:
+def test_prometheus_scrapes_and_answers_queries(house, traffic, tmp_path, prometheus):
+    with scraping(prometheus, str(house.ready["http"]), tmp_path) as address:
         def until(query: str) -> float:
             return house.until(lambda: value(address, query), query) or 0.0
 
@@ -100,10 +94,10 @@ def test_prometheus_scrapes_and_answers_queries(house, traffic, tmp_path):
         assert until('trtserve_model_state{model="plus",state="READY"}') == 1
 
 
-def test_promtool_finds_nothing_but_tritons_own_names(house, traffic):
+def test_promtool_finds_nothing_but_tritons_own_names(house, traffic, promtool):
     _, metrics = house.get("/metrics")
     done = subprocess.run(
-        [program("promtool"), "check", "metrics"], input=metrics, capture_output=True, text=True,
+        [promtool, "check", "metrics"], input=metrics, capture_output=True, text=True,
         check=False,
     )
     assert done.returncode in (0, PROMTOOL_LINT), done.stderr

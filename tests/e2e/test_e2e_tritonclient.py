@@ -139,8 +139,8 @@ def test_errors_have_their_code_and_a_message_that_helps(other):
     )
     assert status == "StatusCode.INVALID_ARGUMENT"
     status, message = refusal(lambda: other.load_model("plus"))
-    assert status == "StatusCode.UNIMPLEMENTED"
-    assert "RepositoryModelLoad" in message
+    assert status == "StatusCode.PERMISSION_DENIED"
+    assert "Unix socket" in message
 
 
 def test_a_deadline_of_the_call(other):

@@ -11,7 +11,8 @@ import grpc
 from tests.frontend.stand import Stand, WorkerSide
 from trtserve.frontend.batch_service import BatchService
 from trtserve.frontend.inference_service import InferenceService
-from trtserve.ipc.message import AnyMessage, Statistics, Submit
+from trtserve.ipc.message import AnyMessage, Submit
+from trtserve.ipc.statistics import Statistics
 from trtserve.model.spec import VersionSpec
 from trtserve.proto import grpc_service_pb2 as pb
 from trtserve.proto import trtserve_pb2 as v1

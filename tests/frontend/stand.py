@@ -7,9 +7,12 @@ import numpy as np
 from trtserve.clock import NS_PER_S
 from trtserve.errors import RequestError
 from trtserve.frontend.admission import Admission
-from trtserve.frontend.dispatch import Dispatcher, Pending
+from trtserve.frontend.call import NO_CALL, Call
+from trtserve.frontend.dispatch import Dispatcher
 from trtserve.frontend.link import WorkerLink
+from trtserve.frontend.pending import Pending
 from trtserve.frontend.reply import Parts
+from trtserve.frontend.tracing import Tracer
 from trtserve.ipc.arena import Arena
 from trtserve.ipc.channel import Channel
 from trtserve.ipc.message import (
@@ -94,7 +97,8 @@ def floats(*shape: int) -> np.ndarray[Any, Any]:
 class RecordingReply:
     """Keeps what each slot was answered, and refuses a second answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, call: Call = NO_CALL) -> None:
+        self.call = call
         self.answers: dict[int, Any] = {}
         self.errors: dict[int, RequestError] = {}
         self.ids: dict[int, bytes] = {}
@@ -189,14 +193,18 @@ class WorkerSide:
 class Stand:
     """A dispatcher with fake time and workers that a test plays itself."""
 
-    def __init__(self, *specs: VersionSpec, arena_bytes: int = 1 << 20, limit: int = 100) -> None:
+    def __init__(
+        self, *specs: VersionSpec, arena_bytes: int = 1 << 20, limit: int = 100,
+        tracer: Tracer | None = None,
+    ) -> None:
         self.clock = FakeClock(NS_PER_S)
         self.specs = specs or (version_spec(),)
         self.arena = Arena.create(arena_bytes, "front end")
         self.admission = Admission(limit)
         self.flushes_wanted = 0
         self.dispatcher = Dispatcher(
-            self.arena, self.admission, PATIENCE_NS, self._want_flush, now=self.clock.now_ns
+            self.arena, self.admission, PATIENCE_NS, self._want_flush, now=self.clock.now_ns,
+            tracer=tracer,
         )
         self.reply = RecordingReply()
         self.links: dict[str, WorkerLink] = {}

@@ -21,6 +21,9 @@ def test_counts_become_metrics():
     assert found["requests", ("m", "2", "ok")] == 2
     assert found["requests", ("m", "2", "overloaded")] == 1
     assert found["requests", ("", "", "not_found")] == 1
+    # There before the first failure, so that Prometheus sees it as growth.
+    assert found["requests", ("m", "2", "execution")] == 0
+    assert ("requests", ("m", "2", "invalid")) not in found
     assert found["version_sums", ("m", "2", "success")] == 2
     assert found["version_sums", ("m", "2", "fail")] == 1
     assert found["version_sums", ("m", "2", "request_ns")] == 8 * NS_PER_MS

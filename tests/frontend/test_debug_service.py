@@ -15,7 +15,8 @@ from trtserve.frontend import debug_service
 from trtserve.frontend.debug_service import DebugService, Recording
 from trtserve.frontend.link import WorkerLink
 from trtserve.ipc.channel import Channel
-from trtserve.ipc.message import AnyMessage, Trace, Traced, TracedBatch
+from trtserve.ipc.message import AnyMessage, Trace, Traced
+from trtserve.ipc.recording import TracedBatch
 from trtserve.proto import trtserve_pb2 as v1
 
 
@@ -269,3 +270,19 @@ def test_what_nobody_reads_is_counted_and_dropped():
     recording.add(encoded(9, quarter), 10)
     (reply,) = replies_of(recording)
     assert (reply.batches[0].id, reply.missed) == (9, 0)
+
+
+def test_few_calls_at_once(play):
+    async def test(desk: Desk) -> None:
+        calls = [desk.timeline(60) for _ in range(debug_service.MAX_CALLS)]
+        for call in calls:
+            await call.read()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await desk.timeline(60).read()
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        for call in calls:
+            call.cancel()
+        await desk.until_told(Trace(True), Trace(False))
+        assert await desk.timeline(60).read()
+
+    play(test)

@@ -8,6 +8,7 @@ from tests.frontend.stand import Stand, WorkerSide, floats, request, version_spe
 from trtserve.clock import NS_PER_MS
 from trtserve.ipc.message import Failed, Submit
 from trtserve.model.catalog import Bucket, Catalog, Placement
+from trtserve.model.cost import Cost
 from trtserve.model.spec import ModelState
 
 BUCKET: Bucket = ((2,),)
@@ -22,7 +23,7 @@ def stand() -> Iterator[Stand]:
 
 
 def placement(worker: str, cost: int | None, lanes: int = 1) -> Placement:
-    costs = {} if cost is None else {(VARIANT, BUCKET): cost}
+    costs = {} if cost is None else {(VARIANT, BUCKET): Cost(cost)}
     return Placement(worker, ModelState.READY, "", (VARIANT,), costs, lanes=lanes)
 
 

@@ -23,7 +23,6 @@ from trtserve.errors import (
     Cancelled,
     DeadlineExceeded,
     ExecutionFailed,
-    ModelNotFound,
     RequestError,
     Unavailable,
 )
@@ -64,7 +63,7 @@ def test_a_request_in_flight_is_sent_once_more_to_the_next_worker(stand):
 
 def test_a_request_in_flight_in_two_crashes_fails(stand):
     stand.start(request(floats(1, 2)))  # no model yet: an error at once
-    assert isinstance(stand.reply.errors[0], ModelNotFound)
+    assert isinstance(stand.reply.errors[0], Unavailable)
     worker = stand.start_worker()
     stand.start(request(floats(1, 2)))
     stand.pump()

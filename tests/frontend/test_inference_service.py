@@ -12,7 +12,8 @@ from tests.frontend.serving import Caller, Serving, run, serving
 from tests.frontend.stand import floats, request, variant, version_spec
 from trtserve import __version__, clock
 from trtserve.clock import NS_PER_S
-from trtserve.ipc.message import Cancel, CounterSample, Failed, Statistics
+from trtserve.ipc.message import Cancel, Failed
+from trtserve.ipc.statistics import CounterSample, Statistics
 from trtserve.model.catalog import Placement
 from trtserve.model.spec import ModelState
 from trtserve.proto import grpc_service_pb2 as pb
@@ -182,14 +183,15 @@ def test_a_model_is_ready_or_not(serve):
         break_model(stand)
         for name, version, ready in (
             ("m", "", True), ("m", "2", True), ("m", "3", False), ("n", "", False),
-            ("broken", "", False), ("broken", "1", False),
+            ("broken", "", False), ("broken", "1", False), ("m", "canary", False),
+            ("broken", "canary", False),
         ):
             answer = await caller.call("ModelReady", pb.ModelReadyRequest(
                 name=name, version=version
             ))
             assert answer.ready == ready, (name, version)
         error = await error_of(caller.call("ModelReady", pb.ModelReadyRequest(
-            name="m", version="one"
+            name="m", version="1st"
         )))
         assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
 

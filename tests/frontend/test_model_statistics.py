@@ -2,7 +2,7 @@
 
 from tests.frontend.stand import catalog_of, version_spec
 from trtserve.frontend.model_statistics import model_statistics
-from trtserve.ipc.message import CounterSample, Statistics
+from trtserve.ipc.statistics import CounterSample, Statistics
 from trtserve.proto import grpc_service_pb2 as pb
 
 

@@ -4,13 +4,15 @@ import logging
 
 import pytest
 
-from trtserve.frontend.process import _tells_more_than_that_a_call_is_over
+from trtserve.frontend.process import _is_news
 
 
 @pytest.mark.parametrize(("text", "kept"), [
     ("ExecuteBatchError raised in core by servicer method [/inference/ModelInfer]", False),
+    ("Invalid encoding on %s", False),
+    ("Unexpected [UnicodeDecodeError] raised by servicer method [/s/\\xff]", False),
     ("Unexpected [KeyError] raised by servicer method [/inference/ModelInfer]", True),
 ])
-def test_only_answers_to_calls_that_are_over_are_dropped(text, kept):
+def test_only_what_clients_can_make_at_will_is_dropped(text, kept):
     record = logging.makeLogRecord({"msg": text})
-    assert _tells_more_than_that_a_call_is_over(record) is kept
+    assert _is_news(record) is kept

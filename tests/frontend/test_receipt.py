@@ -1,8 +1,8 @@
 """The receipt: how a request went, in the response's parameters."""
 
+from tests.frontend.heads import make_template
 from tests.frontend.stand import catalog_of, floats, request, variant, version_spec
 from trtserve.frontend.receipt import receipt_parameters
-from trtserve.frontend.template import make_template
 from trtserve.ipc.message import Timing
 from trtserve.proto import grpc_service_pb2 as pb
 

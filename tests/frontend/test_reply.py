@@ -7,7 +7,13 @@ import grpc
 import pytest
 
 from trtserve.errors import InvalidRequest, Overloaded, request_error_classes
-from trtserve.frontend.reply import STATUS_NUMBERS, BatchReply, StreamReply, UnaryReply
+from trtserve.frontend.reply import (
+    MAX_STREAM_BYTES,
+    STATUS_NUMBERS,
+    BatchReply,
+    StreamReply,
+    UnaryReply,
+)
 from trtserve.proto import grpc_service_pb2 as pb
 from trtserve.proto import trtserve_pb2 as v1
 
@@ -166,5 +172,22 @@ def test_a_reader_that_is_cancelled_while_it_waits_does_not_stop_the_writer():
         waiter.cancel()
         await turns()
         assert parsed(await reply.next()).infer_response.model_name == "m"
+
+    run(test)
+
+
+def test_answers_that_nobody_takes_stop_a_reader_by_their_bytes_too():
+    async def test() -> None:
+        reply = StreamReply(asyncio.get_running_loop())
+        large = memoryview(bytes(MAX_STREAM_BYTES // 2))
+        for _ in range(2):
+            assert reply.has_room(10)
+            reply.answer(reply.open_slot(), [large], len(large))
+        assert not reply.has_room(10)
+        waiter = asyncio.ensure_future(reply.below(10))
+        await turns()
+        assert not waiter.done()
+        await reply.next()
+        await waiter
 
     run(test)

@@ -1,20 +1,18 @@
 """The adapter for TensorRT on a real stream: a stand-in for the module, whose kernels are real."""
 
-import ctypes
+import json
+import re
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.gpu.tensorrt_machine import CudaMachine
-from trtserve.device.cuda import CudaDevice
-from trtserve.engine.interface import Context, TensorMemory
-from trtserve.engine.scratch import Scratch
-from trtserve.engine.tensorrt import TensorRtRuntime
-from trtserve.engine.tensorrt_plan import PlanRules
+from tests.gpu import lean_child
+from tests.gpu.stand_in_lane import LIMITS, WIDTH, Lane
 from trtserve.errors import ExecutionFailed, ModelLoadError
-from trtserve.testing.tensorrt import make_module
 from trtserve.testing.tensorrt_plan import (
     StandInProfile,
     StandInTensor,
@@ -22,56 +20,6 @@ from trtserve.testing.tensorrt_plan import (
     make_plan,
     write_plan,
 )
-
-WIDTH = 256
-LIMITS = ((1, WIDTH), (4, WIDTH), (32, WIDTH))
-
-
-class Lane:
-    """A stream, scratch memory, and a runtime."""
-
-    def __init__(self, device: CudaDevice, folder: Path) -> None:
-        self.device = device
-        self.path = str(folder / "model.plan")
-        self.machine = CudaMachine()
-        module = make_module(self.machine, gpu=device.compute_capability)
-        self.runtime = TensorRtRuntime(module, PlanRules(writable=True))
-        self.stream = device.create_stream()
-        self.scratch = Scratch(device)
-        self._staging = device.allocate_staging(1 << 20)
-
-    def context(self, rows: int = 0, **options: object) -> Context:
-        options = {"shapes": [LIMITS], "gpu": self.device.compute_capability, **options}
-        make_plan(self.path, **options)  # type: ignore[arg-type]
-        return self.load(rows)
-
-    def load(self, rows: int = 0) -> Context:
-        engine = self.runtime.load(self.path, self.device, {})
-        return engine.create_context(
-            0, self.stream, [(rows, WIDTH)] if rows else None, self.scratch
-        )
-
-    def place(self, rows: int) -> TensorMemory:
-        size = rows * WIDTH * 4
-        return TensorMemory(self.device.allocate(max(1, size)).address, size, (rows, WIDTH))
-
-    def write(self, memory: TensorMemory, values: np.ndarray) -> None:
-        data = np.ascontiguousarray(values, np.float32).tobytes()
-        ctypes.memmove(self._staging.address, data, len(data))
-        self.stream.copy([(memory.address, self._staging.address, len(data))])
-        self.stream.synchronize()
-
-    def read(self, memory: TensorMemory) -> np.ndarray:
-        self.stream.copy([(self._staging.address, memory.address, memory.size)])
-        self.stream.synchronize()
-        data = ctypes.string_at(self._staging.address, memory.size)
-        return np.frombuffer(data, np.float32).reshape(memory.shape)
-
-    def run(self, context: Context, values: np.ndarray) -> np.ndarray:
-        source = self.place(len(values))
-        self.write(source, values)
-        (found,) = context.enqueue(self.stream, [source], [None])
-        return self.read(found)
 
 
 @pytest.fixture
@@ -188,22 +136,35 @@ def test_a_plan_that_does_not_fit_is_refused_with_the_numbers(lane):
 # --- the real lean runtime ---------------------------------------------------------------
 
 
-@pytest.fixture
-def lean(lane) -> TensorRtRuntime:
-    module = pytest.importorskip("tensorrt_lean")
-    return TensorRtRuntime(module, PlanRules(writable=True))
+def load_with_lean(path: str) -> tuple[str, str]:
+    """What is said of a plan that the lean runtime does not take, and what to do.
+
+    It is asked in a process of its own: what it does with bytes that are no plan is up to it, and
+    a process that hangs tells where before it is killed.
+    """
+    child = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-m", lean_child.__name__, path],
+        capture_output=True, text=True, timeout=2 * lean_child.PATIENCE_S, check=False,
+        cwd=Path(__file__).parents[2],
+    )
+    assert child.returncode == 0, f"status {child.returncode}\n{child.stdout}\n{child.stderr}"
+    problem, cure = json.loads(child.stdout.splitlines()[-1])
+    return problem, cure
 
 
 @pytest.mark.parametrize("data", [b"garbage", bytes(4096), b"ftrt" + bytes(4096)])
-def test_the_lean_runtime_refuses_what_is_no_plan(lean, lane, data):
-    Path(lane.path).write_bytes(data)
-    with pytest.raises(ModelLoadError, match=r"TensorRT's lean runtime .* says: ") as caught:
-        lean.load(lane.path, lane.device, {})
-    assert caught.value.cure
-    np.testing.assert_array_equal(lane.run(lane.context(), values(2)), 4 * values(2))
+def test_the_lean_runtime_refuses_what_is_no_plan(device, tmp_path, data):
+    pytest.importorskip("tensorrt_lean")
+    path = tmp_path / "model.plan"
+    path.write_bytes(data)
+    problem, cure = load_with_lean(str(path))
+    assert re.search(r"TensorRT's lean runtime .* says: ", problem)
+    assert cure
 
 
-def test_the_lean_runtime_refuses_a_plan_of_another_one(lean, lane):
-    Path(lane.path).write_bytes(encode_plan(make_plan(lane.path, module="tensorrt_rtx")))
-    with pytest.raises(ModelLoadError, match="not a plan of this runtime"):
-        lean.load(lane.path, lane.device, {})
+def test_the_lean_runtime_refuses_a_plan_of_another_one(device, tmp_path):
+    pytest.importorskip("tensorrt_lean")
+    path = tmp_path / "model.plan"
+    path.write_bytes(encode_plan(make_plan(str(path), module="tensorrt_rtx")))
+    problem, _ = load_with_lean(str(path))
+    assert "not a plan of this runtime" in problem

@@ -242,3 +242,17 @@ def test_a_datagram_that_is_too_long_is_refused():
     raw.close()
     channel.close()
     assert open_files() == before
+
+
+def test_names_that_are_no_text_do_not_stop_a_message(pair):
+    """File names may hold any bytes; Python reads those that are no UTF-8 as surrogates."""
+    one, other = pair
+    name = os.fsdecode(b"caf\xe9")
+    one.send(Fatal(name, "Rename it"))
+    assert one.flush()
+    one.send(Connect(name), 0)
+    one.send(Fatal(name * MAX_DATAGRAM, "Rename it"))
+    assert one.flush()
+    found = drain(other)
+    assert found[:2] == [Fatal("caf\\udce9", "Rename it"), Connect("caf\\udce9")]
+    assert isinstance(found[2], Fatal)

@@ -7,6 +7,9 @@ import pytest
 
 from trtserve.ipc import message as m
 from trtserve.ipc.channel import Channel
+from trtserve.ipc.recording import TracedBatch
+from trtserve.ipc.statistics import CounterSample, HistogramSample, Statistics
+from trtserve.model.cost import Cost
 from trtserve.model.spec import (
     ModelState,
     QueuePolicy,
@@ -24,10 +27,10 @@ SPEC = VersionSpec(
     ),),
     QueuePolicy(500, (4, 8), 9, 10, False, 3, 2), b"\x00\xff",
 )
-STATISTICS = m.Statistics(
-    (m.CounterSample("requests", ("det", "1", "ok"), 2.5),),
-    (m.CounterSample("lanes", ("cpu",), 3),),
-    (m.HistogramSample("batch_rows", ("det", "1"), (1, 0, 2), 17.5),),
+STATISTICS = Statistics(
+    (CounterSample("requests", ("det", "1", "ok"), 2.5),),
+    (CounterSample("lanes", ("cpu",), 3),),
+    (HistogramSample("batch_rows", ("det", "1"), (1, 0, 2), 17.5),),
 )
 ALL: tuple[m.AnyMessage, ...] = (
     m.Attach(4096),
@@ -40,19 +43,33 @@ ALL: tuple[m.AnyMessage, ...] = (
         m.Timing(1, 2, 3, 4, 5, 6, 7, 8, 9),
     ),
     m.Failed((7,), "overloaded", "full ✗", 25),
+    m.Failed((7,), "overloaded", "full", 25, m.Closed(20_000_000, 500_000_000)),
     m.ModelUpdate(
-        "det", 2, ModelState.READY, "", SPEC, (1,), ((1, ((3,),), 1000),), 1.5, ("a warning",),
-        lanes=3,
+        "det", 2, ModelState.READY, "", SPEC, (1,), ((1, ((3,),), Cost(1000)),), 1.5,
+        ("a warning",),
+        lanes=3, memory=m.LoadMemory("cuda:0", 100, 300),
     ),
-    m.Costs(((1, ((3,),), 900),)),
+    m.ModelUpdate("det", 2, ModelState.UNAVAILABLE, "unloaded", gone=True),
+    m.Costs(((1, ((3,),), Cost(900, 8, ((1, 2000), (8, 7200)))),)),
+    m.Retire((1, 2)),
+    m.Retired((1, 2)),
     m.Settled(3),
     m.Traced("cuda:0", (
-        m.TracedBatch(
+        TracedBatch(
             1, "det", 2, "a.plan", ((3, 224, 224),), 0, 3, 4, (("front end 1", 7, 100),), 200,
             300, 1, 2, 3, 4, "it failed",
         ),
     )),
-    m.Start(1, "worker cpu", b"{}", "cpu"),
+    m.Start(1, "worker cpu", b"{}", "cpu", (("det", "/models/det"),)),
+    m.LoadModel(4, "det", "/models/det"),
+    m.CommitModel(4),
+    m.AbandonModel(4),
+    m.UnloadModel(5, "det"),
+    m.Staged(4, (1, 2), "it does not load", "/models/det/1/a.plan"),
+    m.Freed(4, 2_000, 1_000),
+    m.ControlRequest(13, "det", True, "max_batch_size: 8", (("1/a.onnx", 0, 20),)),
+    m.Wanted(("det",), (("worker cpu", m.ModelUpdate("seg", 1, ModelState.UNAVAILABLE)),)),
+    m.ControlReply(13, "unavailable", "it does not load"),
     m.Connect("front end 1"),
     m.Reaped("worker cpu", True),
     m.Poll(11),

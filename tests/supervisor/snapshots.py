@@ -1,6 +1,7 @@
 """A snapshot with everything in it, for tests of what is made from snapshots."""
 
-from trtserve.ipc.message import CounterSample, HistogramSample, ModelUpdate, Statistics
+from trtserve.ipc.message import LoadMemory, ModelUpdate
+from trtserve.ipc.statistics import CounterSample, Exemplar, HistogramSample, Statistics
 from trtserve.metrics import METRICS, Kind
 from trtserve.model.spec import ModelState, ShapeRange, TensorSpec, VariantSpec, VersionSpec
 from trtserve.supervisor.child import ChildState
@@ -28,9 +29,23 @@ def snapshot():
         ),
         models=(
             ModelUpdate(NASTY, 1, ModelState.UNAVAILABLE, "a <b> reason"),
-            ModelUpdate("toy", 1, ModelState.READY, spec=spec, load_seconds=0.25),
+            ModelUpdate(
+                "toy", 1, ModelState.READY, spec=spec, load_seconds=0.25,
+                memory=LoadMemory("cpu", 8 << 20, 24 << 20),
+            ),
         ),
         statistics=statistics(),
+    )
+
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+def exemplars(metric):
+    """In the second bucket, in the last, and in one that nothing was counted in yet."""
+    return (
+        Exemplar(1, TRACE, 0.00015, 1.7e9), Exemplar(2, TRACE, 0.0004, 1.7e9),
+        Exemplar(len(metric.edges), TRACE, 11.0, 1.7e9),
     )
 
 
@@ -38,11 +53,12 @@ def statistics():
     """One sample of every metric, and what Triton's counters need."""
     values = {
         "model": "toy", "version": "1", "outcome": "ok", "device": "cpu", "process": "worker cpu",
-        "error": "cudaErrorLaunchFailure",
+        "error": "cudaErrorLaunchFailure", "variant": "model", "bucket": "3x8x8",
+        "direction": "in",
     }
 
     def labels(metric):
-        return tuple(values[name] for name in metric.labels)
+        return tuple(values.get(name, name) for name in metric.labels)
 
     exposed = [m for m in METRICS.values() if not {"sum", "size"} & {*m.labels}]
     counters = [CounterSample(m.name, labels(m), 5) for m in exposed if m.kind is Kind.COUNTER]
@@ -59,7 +75,10 @@ def statistics():
         tuple(counters),
         tuple(CounterSample(m.name, labels(m), 1.5) for m in exposed if m.kind is Kind.GAUGE),
         tuple(
-            HistogramSample(m.name, labels(m), (1, 2, *(0 for _ in m.edges[2:]), 4), 12.5)
+            HistogramSample(
+                m.name, labels(m), (1, 2, *(0 for _ in m.edges[2:]), 4), 12.5,
+                exemplars(m) if m.name == "request_duration_seconds" else (),
+            )
             for m in exposed if m.kind is Kind.HISTOGRAM
         ),
     )

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from tests.supervisor.snapshots import NASTY, snapshot
+from tests.supervisor.snapshots import NASTY, TRACE, snapshot
 from trtserve.metrics import METRICS
 from trtserve.supervisor.exposition import NOT_EXPOSED, Exposition
 from trtserve.supervisor.host import CpuMeter, memory, resident_bytes
@@ -131,9 +131,35 @@ def test_open_metrics_for_who_asks_for_it(text):
     assert lasting(opened) == lasting(samples(text)[0])
 
 
+def test_exemplars_come_with_open_metrics_only(text):
+    """They lie inside their buckets, which the parser checks."""
+    _, body = scrape(OPEN_METRICS)
+    found = {
+        (sample.name, sample.labels["le"]): sample.exemplar
+        for family in parse_open(body) for sample in family.samples if sample.exemplar is not None
+    }
+    assert set(found) == {
+        ("trtserve_request_duration_seconds_bucket", "0.0002"),
+        ("trtserve_request_duration_seconds_bucket", "+Inf"),
+    }
+    exemplar = found["trtserve_request_duration_seconds_bucket", "0.0002"]
+    assert exemplar.labels == {"trace_id": TRACE}
+    assert (exemplar.value, float(exemplar.timestamp)) == (0.00015, 1.7e9)
+    assert TRACE not in text
+
+
 def test_what_the_machine_says():
     total, used = memory()
     assert 0 < used < total
     assert 0 <= CpuMeter().share() <= 1
     assert (resident_bytes(1) or 0) > 0
     assert resident_bytes(2**30) is None
+
+
+def test_what_loading_took_is_told_of_versions_that_serve(text):
+    values, types = samples(text)
+    labels = (("device", "cpu"), ("model", "toy"), ("version", "1"))
+    assert values["trtserve_model_memory_bytes", labels] == 8 << 20
+    assert values["trtserve_model_memory_peak_bytes", labels] == 24 << 20
+    assert types["trtserve_model_memory_bytes"] == "gauge"
+    assert sum(name == "trtserve_model_memory_bytes" for name, _ in values) == 1

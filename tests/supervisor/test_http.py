@@ -1,5 +1,9 @@
 """The HTTP port, with a supervisor's loop that is played by the test."""
 
+import base64
+import hashlib
+import json
+import re
 import socket
 import urllib.error
 import urllib.request
@@ -12,7 +16,6 @@ from trtserve.clock import now_ns
 from trtserve.errors import OperatorError
 from trtserve.supervisor.exposition import Exposition
 from trtserve.supervisor.http import LIVE_NS, HttpServer
-from trtserve.supervisor.status_page import page
 
 
 class Loop:
@@ -22,9 +25,11 @@ class Loop:
         self.turned_ns = now_ns()
         self.answer = snapshot()
         self.fresh = []
+        self.watching = 0
 
-    def snapshot(self, fresh):
+    def snapshot(self, fresh, watching=False):
         self.fresh.append(fresh)
+        self.watching += watching
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
@@ -88,23 +93,34 @@ def test_a_loop_that_does_not_answer(get, loop):
     assert get("/metrics")[0] == 500
 
 
-@pytest.mark.parametrize("path", ["/", "/status"])
-def test_the_status_page_escapes_what_comes_from_outside(get, path):
+@pytest.mark.parametrize("path", ["/", "/status", "/status/tables", "/docs"])
+def test_pages_have_a_strict_policy(get, path):
     status, headers, body = get(path)
     assert status == 200
     assert headers["Content-Type"] == "text/html; charset=utf-8"
-    assert "<script" not in body
-    assert "a &lt;b&gt; reason" in body
-    for word in ("toy", "x [1..8, 3]", "unix:/run/x.sock", "worker cpu"):
-        assert word in body
+    policy = headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    for tag, directive in (("style", "style-src"), ("script", "script-src")):
+        for content in re.findall(f"<{tag}>(.*?)</{tag}>", body, re.DOTALL):
+            digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+            assert f"{directive} 'sha256-{digest}'" in policy
 
 
-def test_the_status_page_shows_lanes_and_requests():
-    body = page(snapshot())
-    assert "<tr><td>cpu</td><td>1.5</td><td>1.5</td></tr>" in body
-    # 5 ok, 1 + 3 + 4 failed; 12.5 s over 7 requests; 12.5 rows over 7 batches; 1.5 waiting.
-    assert ("<td>toy</td><td>1</td><td>5</td><td>8</td><td>1785.71 ms</td><td>1.79</td>"
-            "<td>2</td>") in body
+def test_the_status_for_scripts(get, loop):
+    status, headers, body = get("/status.json")
+    assert (status, headers["Content-Type"]) == (200, "application/json")
+    assert json.loads(body)["not_ready"] == [f"model {NASTY} is broken"]
+    assert get("/status.json?after=12")[0] == 200
+    for wrong in ("x", "-1", "1" * 40):
+        assert get(f"/status.json?after={wrong}")[0] == 400
+    assert "Content-Security-Policy" not in headers
+
+
+def test_all_who_look_at_once_cost_one_question(get, loop):
+    for path in ("/", "/status.json", "/status/tables", "/"):
+        assert get(path)[0] == 200
+    assert loop.fresh == [True]
+    assert loop.watching == 1
 
 
 def test_other_paths_and_methods_are_refused(get):

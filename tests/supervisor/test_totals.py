@@ -1,6 +1,12 @@
 """Statistics over restarts, and the rounds of polls that gather them."""
 
-from trtserve.ipc.message import CounterSample, HistogramSample, Statistics
+from trtserve.ipc.statistics import (
+    CounterSample,
+    ErrorSample,
+    Exemplar,
+    HistogramSample,
+    Statistics,
+)
 from trtserve.supervisor.polls import PATIENCE_NS, Polls
 from trtserve.supervisor.totals import Totals, merged
 
@@ -28,11 +34,39 @@ def test_the_dead_keep_their_counts_and_lose_their_gauges():
     assert both.histograms == (HistogramSample("batch_rows", ("m", "1"), (12, 0, 3), 7.5),)
 
 
+def test_of_each_kind_of_error_the_last_one_counts():
+    def said(message, at_ns, word="invalid"):
+        return Statistics(errors=(ErrorSample("m", "1", word, message, at_ns),))
+
+    retired = Totals()
+    retired.retire(said("old", 1))
+    both = merged(retired.statistics(), [said("new", 3), said("older", 2), said("x", 1, "rate")])
+    assert both.errors == (
+        ErrorSample("m", "1", "invalid", "new", 3), ErrorSample("m", "1", "rate", "x", 1),
+    )
+    assert retired.statistics().errors == (ErrorSample("m", "1", "invalid", "old", 1),)
+
+
 def test_merging_does_not_change_what_is_retired():
     retired = Totals()
     retired.retire(statistics(3))
     first = merged(retired.statistics(), [statistics(1)])
     assert merged(retired.statistics(), [statistics(1)]) == first
+
+
+def test_the_latest_exemplar_of_each_bucket_stays_also_of_the_dead():
+    def traced(*exemplars):
+        counts = HistogramSample("batch_rows", ("m", "1"), (0, 0, 0), 0.0, exemplars)
+        return Statistics(histograms=(counts,))
+
+    old, new = Exemplar(0, "a", 0.5, 10.0), Exemplar(0, "b", 0.4, 11.0)
+    other = Exemplar(2, "c", 9.0, 1.0)
+    retired = Totals()
+    retired.retire(traced(new, other))
+    both = merged(retired.statistics(), [traced(old), statistics(4)])
+    assert both.histograms == (
+        HistogramSample("batch_rows", ("m", "1"), (4, 0, 1), 2.5, (new, other)),
+    )
 
 
 def test_a_round_ends_when_all_have_answered():

@@ -6,11 +6,12 @@ import pytest
 
 from trtserve.errors import DeviceError, ExecutionFailed, Overloaded, ProtocolError, TrtserveError
 from trtserve.ipc.channel import Channel
-from trtserve.ipc.message import Done, Failed, OutputBlock, Submit, Timing
-from trtserve.worker.answer import answer
+from trtserve.ipc.message import Closed, Done, Failed, OutputBlock, Submit, Timing
+from trtserve.worker.answer import answer, failed
 from trtserve.worker.job import LaneResult
 from trtserve.worker.leases import Leases
 from trtserve.worker.link import FrontEndLink
+from trtserve.worker.no_room import NoRoom
 from trtserve.worker.output import OutputArena
 from trtserve.worker.request import Batch, Request
 
@@ -56,7 +57,7 @@ def desk() -> Iterator[Desk]:
 def result(desk: Desk, sizes: tuple[int, ...]) -> LaneResult:
     block = desk.outputs.allocate(sum(sizes))
     return LaneResult(
-        5, 3, 99, None, (OutputBlock(0, (4,), block, sizes),), (block,), 10, 20, 30, 40
+        5, 3, 99, None, (OutputBlock(0, (4,), block, sizes),), (block,), 10, 20, 30, 40, 55
     )
 
 
@@ -69,7 +70,7 @@ def test_a_batch_of_one_front_end_is_one_message(desk):
     found = result(desk, (16, 32))
     assert answer(batch, found, desk.leases) == [desk.links[0]]
     assert desk.heard(0) == [
-        Done(1, (100, 101), (1, 2), found.outputs, Timing(3, 2, 3, 50, 10, 20, 30, 40))
+        Done(1, (100, 101), (1, 2), found.outputs, Timing(3, 2, 3, 50, 10, 20, 30, 40, began_ns=55))
     ]
     assert not desk.links[0].requests
     assert len(desk.leases) == 1
@@ -135,3 +136,9 @@ def test_a_failure_reaches_all_and_keeps_our_own_secrets(
     assert desk.heard(1) == [Failed((102,), word, message, retry_after_ms)]
     assert not desk.links[0].requests
     assert len(desk.leases) == 0
+
+
+def test_a_refusal_for_want_of_room_says_who_else_need_not_ask():
+    refusal = failed((7,), NoRoom("full", 25, Closed(4, 9)))
+    assert refusal == Failed((7,), "overloaded", "full", 25, Closed(4, 9))
+    assert failed((7,), Overloaded("full", 25)).closed is None

@@ -15,9 +15,10 @@ from tests.worker.batcher_traffic import (
     teach,
 )
 from trtserve.errors import ProtocolError
+from trtserve.ipc.message import Bucket
 from trtserve.model.spec import QueuePolicy
 from trtserve.worker.batcher import Batcher
-from trtserve.worker.latency import TRIALS
+from trtserve.worker.latency import TRIALS, USUAL_NS
 from trtserve.worker.request import Request
 from trtserve.worker.tables import MAX_TABLES
 
@@ -30,6 +31,13 @@ def occupied(lanes: int = 2, **policy: object) -> Batcher:
     add(b, 0, bucket=LARGE)
     assert start(b, 0).bucket == LARGE
     return b
+
+
+def row_ns(b: Batcher, bucket: Bucket) -> int:
+    """What a row of variant 1 costs at the best size."""
+    cost = b.cost(1, bucket)
+    assert cost is not None
+    return cost.row_ns
 
 
 # --- when a batch starts ---------------------------------------------------------------------
@@ -220,11 +228,22 @@ def test_costs_come_from_warm_up_and_from_batches():
     b = batcher()
     assert b.cost(1, SMALL) is None
     teach(b, lambda _: 1000, (1,))
-    assert b.cost(1, SMALL) == 1000
+    assert row_ns(b, SMALL) == 1000
     assert b.cost(1, LARGE) is None
     add(b, 0, 2)
     b.finished(start(b, 0), 800, 800)
-    assert b.cost(1, SMALL) == 400
+    assert row_ns(b, SMALL) == 400
+
+
+def test_the_cost_tells_the_rows_of_the_batches_that_run_now():
+    b = batcher()
+    teach(b, light)
+    add(b, 0, 4)
+    start(b, 0)
+    found, later = b.cost(1, SMALL, 0), b.cost(1, SMALL, USUAL_NS)
+    assert found is not None
+    assert later is not None
+    assert (found.usual_rows, later.usual_rows) == (4, 0)
 
 
 def test_a_failed_batch_frees_its_lane_and_teaches_nothing():
@@ -246,4 +265,4 @@ def test_latency_tables_are_bounded():
         b.learn(1, SMALL, 1, 1000)
     assert b.statistics().tables == MAX_TABLES
     assert b.cost(1, ((0,),)) is None
-    assert b.cost(1, SMALL) == 1000
+    assert row_ns(b, SMALL) == 1000

@@ -113,3 +113,13 @@ def test_closing_gives_everything_back_held_or_not(device, buffers):
     buffers.close()
     buffers.close()
     assert (device.allocated_bytes, device.staging_bytes, buffers.size) == (0, 0, 0)
+
+
+def test_trimming_frees_what_nobody_holds(device, buffers):
+    buffers.reserve("input", 0, 300)
+    held = buffers.take("input", 0, 300)
+    buffers.take("input", 0, 5_000)
+    assert device.allocated_bytes == 512 + 8192
+    buffers.trim()
+    assert device.allocated_bytes == 512
+    assert buffers.take("input", 0, 300) == held

@@ -326,3 +326,30 @@ def test_a_device_lost_over_a_bucket_is_told(separate):
     assert separate.loader is not None
     separate.loader.pin(7, loaded.variants[0], OTHER)
     assert separate.events.get(timeout=30) == DeviceLost(lost)
+
+
+# --- what loading took, and what was left out ----------------------------------------------
+
+
+def loaded_of(events: list[LoadEvent]) -> Loaded:
+    (found,) = [event for event in events if isinstance(event, Loaded)]
+    return found
+
+
+def test_the_memory_that_loading_took_is_told(shared, separate):
+    engines = {"a.fake": FakeEngine()}
+    found = loaded_of(shared.load(engines, model_folder("a", "a.fake")))
+    assert found.memory is not None
+    assert found.memory.device == shared.device.name
+    separate.device.total_bytes = 1 << 30
+    found = loaded_of(separate.load({"a.fake": FakeEngine()}, model_folder("a", "a.fake")))
+    assert found.memory is not None
+    assert found.memory.peak_bytes >= found.memory.resident_bytes
+
+
+def test_a_plan_is_left_out_where_only_gpus_run_it(shared):
+    engines = {"a.fake": FakeEngine()}
+    found = loaded_of(shared.load(engines, model_folder("a", "a.fake", "b.plan")))
+    assert len(found.variants) == 1
+    (warning,) = [text for text in found.warnings if "left out" in text]
+    assert "b.plan" in warning

@@ -127,3 +127,18 @@ def test_the_count_that_is_oldest_is_forgotten(others, kept):
     for number in range(others):
         pins.ran(2, ((number,),), 0)
     assert pins.ran(1, A, 0) is kept
+
+
+def test_variants_that_are_gone_are_forgotten():
+    pins = pinned(4, A, B)
+    pins.pin(2, C, 0, lasting=True)
+    pins.ran(1, D, 0)
+    pins.ran(2, D, 0)
+    assert ask(pins, C, variant=3)
+    assert pins.asked_of({1, 3})
+    pins.pin(3, C, 0)
+    assert not pins.asked_of({1, 3})
+    pins.forget({1, 2})
+    assert pins.pinned == 1
+    assert pins.oldest(IN_USE_NS) == (3, C)
+    assert not any(pins.ran(1, D, 0) for _ in range(OFTEN - 1))  # counted anew

@@ -1,7 +1,10 @@
 """What is loaded: numbers of variants, what front ends are told, costs that changed, pins."""
 
+import msgspec
+
 from trtserve.ipc.message import Bucket, ModelUpdate, Submit
 from trtserve.metrics import Recorder
+from trtserve.model.cost import Cost
 from trtserve.model.spec import ModelState, VariantSpec, VersionSpec
 from trtserve.testing.clock import FakeClock
 from trtserve.testing.device import FakeDevice
@@ -17,6 +20,7 @@ from trtserve.worker.resident import Residents
 BUCKET: Bucket = ((4,),)
 STREAM = FakeDevice(FakeClock()).create_stream()
 MEASURED: tuple[Measured, ...] = ((BUCKET, 1, 1000), (BUCKET, 2, 1200))
+COST = Cost(600, 0, ((1, 1000), (2, 1200)))
 
 
 def loaded(
@@ -78,11 +82,11 @@ def test_a_version_is_told_with_its_numbers_and_costs():
     update = residents.add(found, batcher, Recorder())
     assert update == ModelUpdate(
         "m", 1, ModelState.READY, "", found.spec, (1, 2),
-        ((1, BUCKET, 600), (2, BUCKET, 600)), 1.5, ("a warning",),
+        ((1, BUCKET, COST), (2, BUCKET, COST)), 1.5, ("a warning",),
     )
     assert residents.variants[2].spec.name == "b"
     assert residents.variants[2].equipment is found.variants[1]
-    assert batcher.cost(1, BUCKET) == 600
+    assert batcher.cost(1, BUCKET) == COST
 
 
 def test_numbers_are_never_used_again_and_costs_are_each_version_s_own():
@@ -90,7 +94,7 @@ def test_numbers_are_never_used_again_and_costs_are_each_version_s_own():
     residents.add(loaded(), batcher, Recorder())
     update = residents.add(loaded(version=2), batcher, Recorder())
     assert update.variant_ids == (2,)
-    assert update.costs == ((2, BUCKET, 600),)
+    assert update.costs == ((2, BUCKET, COST),)
 
 
 def test_a_variant_without_measurements_has_no_cost():
@@ -109,11 +113,21 @@ def test_a_new_front_end_is_told_the_latest_of_each_version():
 def test_costs_are_told_again_when_they_changed_by_a_tenth():
     residents = Residents()
     residents.add(loaded(), Batcher(1, 100), Recorder())
-    assert residents.changed_costs(lambda *_: 655) == ()
-    assert residents.changed_costs(lambda *_: None) == ()
-    assert residents.changed_costs(lambda *_: 700) == ((1, BUCKET, 700),)
-    assert residents.changed_costs(lambda *_: 700) == ()  # told
-    assert residents.changed_costs(lambda *_: 600) == ((1, BUCKET, 600),)
+    little, much = (
+        msgspec.structs.replace(COST, points=((1, one), (2, 1200))) for one in (1090, 1110)
+    )
+    assert residents.changed_costs(lambda *_: little, 0) == ()
+    assert residents.changed_costs(lambda *_: None, 0) == ()
+    assert residents.changed_costs(lambda *_: much, 0) == ((1, BUCKET, much),)
+    assert residents.changed_costs(lambda *_: much, 0) == ()  # told
+    assert residents.changed_costs(lambda *_: little, 0) == ()
+
+
+def test_costs_are_told_again_when_batches_become_larger():
+    residents = Residents()
+    residents.add(loaded(), Batcher(1, 100), Recorder())
+    busy = msgspec.structs.replace(COST, usual_rows=8)
+    assert residents.changed_costs(lambda *_: busy, 0) == ((1, BUCKET, busy),)
 
 
 def test_the_lanes_that_a_version_may_be_on_are_told_and_kept():
@@ -168,7 +182,7 @@ def test_what_is_pinned_at_load_is_known_to_the_batcher():
     found = loaded(measured=((BUCKET, 1, 1000), (BUCKET, 4, 1600)))
     found.variants[0].lanes[0].pinned[BUCKET] = made(1, 4).pinned[0]
     update = residents.add(found, batcher, Recorder())
-    assert update.costs == ((1, BUCKET, 400),)
+    assert update.costs == ((1, BUCKET, Cost(400, 0, ((1, 1000), (4, 1600)))),)
     # Two rows are padded to four; otherwise they would take 1,200.
     assert [best(batcher, rows) for rows in (1, 2, 4)] == [1000, 1600, 1600]
 
@@ -180,17 +194,19 @@ def test_pins_replace_what_was_learned_of_the_bucket_and_are_told():
         made(1, 4, measured=((BUCKET, 1, 100), (BUCKET, 4, 200))), batcher
     )
     assert [best(batcher, rows) for rows in (1, 3, 4)] == [100, 200, 200]
-    assert residents.changed_costs(batcher.cost) == ((1, BUCKET, 50),)
-    assert residents.changed_costs(batcher.cost) == ()
+    assert residents.changed_costs(batcher.cost, 0) == (
+        (1, BUCKET, Cost(50, 0, ((1, 100), (4, 200)))),
+    )
+    assert residents.changed_costs(batcher.cost, 0) == ()
 
 
 def test_the_first_cost_of_a_bucket_is_told():
     residents, batcher = Residents(), Batcher(1, 100)
     residents.add(loaded(measured=()), batcher, Recorder())
     other: Bucket = ((9,),)
-    assert residents.changed_costs(batcher.cost) == ()
+    assert residents.changed_costs(batcher.cost, 0) == ()
     assert residents.pinned(made(2, bucket=other, measured=((other, 2, 80),)), batcher)
-    assert residents.changed_costs(batcher.cost) == ((1, other, 40),)
+    assert residents.changed_costs(batcher.cost, 0) == ((1, other, Cost(40, 0, ((2, 80),))),)
 
 
 def test_pins_that_were_not_made_or_are_nobody_s_change_nothing():

@@ -8,8 +8,8 @@ from trtserve.ipc.message import Submit
 from trtserve.metrics import BATCH_SIZE_SUMS, METRICS, VERSION_SUMS, Recorder
 from trtserve.testing.clock import FakeClock
 from trtserve.testing.device import FakeDevice
-from trtserve.worker.batcher import BatcherStatistics
-from trtserve.worker.counts import VersionCounts, record_gauges
+from trtserve.worker.batcher_statistics import BatcherStatistics
+from trtserve.worker.counts import VersionCounts, forget_gauges, record_gauges
 from trtserve.worker.job import LaneResult
 from trtserve.worker.request import Batch, Request
 
@@ -25,16 +25,16 @@ def batch_of(*requests: tuple[int, int]) -> Batch:
     return Batch(1, 1, (), found, sum(rows for rows, _ in requests), STARTED)
 
 
-def result(stage: int = 1, h2d: int = 2, compute: int = 30, d2h: int = 4) -> LaneResult:
-    times = (each * NS_PER_MS for each in (stage, h2d, compute, d2h))
-    return LaneResult(1, 0, STARTED, None, (), (), *times)
+def result(padded: int = 0) -> LaneResult:
+    stage, h2d, compute, d2h = (each * NS_PER_MS for each in (1, 2, 30, 4))
+    return LaneResult(1, 0, STARTED, None, (), (), stage, h2d, compute, d2h, padded=padded)
 
 
 def test_sums_are_those_of_the_statistics():
     recorder = Recorder()
     counts = VersionCounts(recorder, "m", 3)
-    counts.batch(batch_of((1, 5), (3, 7)), result())
-    counts.batch(batch_of((4, 0)), result())
+    counts.batch(batch_of((1, 5), (3, 7)), result(), "a")
+    counts.batch(batch_of((4, 0)), result(), "a")
     sums = {labels[2]: value for (name, labels), value in recorder.counters.items()
             if name == "version_sums"}
     assert sums.pop("last_inference_ms") > 1.6e12
@@ -56,7 +56,7 @@ def test_sums_are_those_of_the_statistics():
 def test_histograms_are_in_seconds_and_once_for_each_batch():
     recorder = Recorder()
     counts = VersionCounts(recorder, "m", 3)
-    counts.batch(batch_of((1, 5), (3, 7)), result())
+    counts.batch(batch_of((1, 5), (3, 7)), result(), "a")
     found = {
         name: (sum(each.counts), each.total) for (name, _), each in recorder.histograms.items()
     }
@@ -70,9 +70,19 @@ def test_histograms_are_in_seconds_and_once_for_each_batch():
     }
 
 
+def test_padding_is_counted_apart_from_rows():
+    recorder = Recorder()
+    counts = VersionCounts(recorder, "m", 3)
+    counts.batch(batch_of((3, 0)), result(padded=4), "a")
+    assert recorder.counters["padding_rows", ("m", "3")] == 1
+    counts.batch(batch_of((4, 0)), result(), "a")  # as many as were asked for
+    assert recorder.counters["padding_rows", ("m", "3")] == 1
+    assert recorder.histograms["batch_rows", ("m", "3")].total == 7
+
+
 def test_everything_written_is_in_the_table():
     recorder = Recorder()
-    VersionCounts(recorder, "m", 3).batch(batch_of((1, 0)), result())
+    VersionCounts(recorder, "m", 3).batch(batch_of((1, 0)), result(), "a")
     for name, labels in [*recorder.counters, *recorder.histograms]:
         assert len(METRICS[name].labels) == len(labels)
 
@@ -80,8 +90,8 @@ def test_everything_written_is_in_the_table():
 def test_versions_are_counted_apart():
     recorder = Recorder()
     one, other = VersionCounts(recorder, "m", 1), VersionCounts(recorder, "m", 2)
-    one.batch(batch_of((1, 0)), result())
-    other.batch(batch_of((2, 0)), result())
+    one.batch(batch_of((1, 0)), result(), "a")
+    other.batch(batch_of((2, 0)), result(), "a")
     assert recorder.counters["version_sums", ("m", "1", "inferences")] == 1
     assert recorder.counters["version_sums", ("m", "2", "inferences")] == 2
 
@@ -91,7 +101,9 @@ def test_gauges_are_of_now(total):
     recorder, device = Recorder(), FakeDevice(FakeClock())
     device.total_bytes = total
     taken = device.allocate(300)
-    batcher = BatcherStatistics({("m", 1): 7}, lanes=3, lanes_busy=2, buckets=1, tables=1)
+    batcher = BatcherStatistics(
+        {("m", 1): 7}, {("m", 1): 1024}, lanes=3, lanes_busy=2, buckets=1, tables=1
+    )
     versions = [("m", 1), ("broken", 2)]
     record_gauges(
         recorder, "worker fake", device, ArenaStatistics(4096, 512, 2), batcher, versions
@@ -104,6 +116,7 @@ def test_gauges_are_of_now(total):
     }
     assert recorder.gauges == {
         ("queued_requests", ("m", "1")): 7, ("queued_requests", ("broken", "2")): 0,
+        ("queue_limit", ("m", "1")): 1024, ("queue_limit", ("broken", "2")): 0,
         ("lanes", ("fake",)): 3, ("lanes_busy", ("fake",)): 2,
         ("arena_bytes", ("worker fake",)): 4096, ("arena_used_bytes", ("worker fake",)): 512,
         **(memory if total else {}),
@@ -111,3 +124,17 @@ def test_gauges_are_of_now(total):
     for name, labels in recorder.gauges:
         assert len(METRICS[name].labels) == len(labels)
     taken.close()
+
+
+def test_a_version_that_is_gone_is_measured_no_more_and_its_counts_stay():
+    recorder = Recorder()
+    VersionCounts(recorder, "m", 1)
+    for labels in (("m", "1"), ("m", "2"), ("other", "1")):
+        recorder.gauge("queued_requests", labels, 1)
+    recorder.gauge("lanes", ("m",), 1)
+    counters = dict(recorder.counters)
+    forget_gauges(recorder, "m", 1)
+    assert set(recorder.gauges) == {
+        ("queued_requests", ("m", "2")), ("queued_requests", ("other", "1")), ("lanes", ("m",)),
+    }
+    assert recorder.counters == counters

@@ -3,7 +3,7 @@
 import os
 import select
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from trtserve.errors import ModelLoadError
 from trtserve.ipc import message as m
 from trtserve.ipc.arena import Arena
 from trtserve.ipc.channel import Channel
+from trtserve.ipc.statistics import Statistics
 from trtserve.model.configuration import ModelConfiguration
 from trtserve.model.repository import ModelFolder, Repository
 from trtserve.model.version_folder import VersionFolder
@@ -198,8 +199,8 @@ class WorkerStand:
     its memory with the host."""
 
     def __init__(
-        self, engines: dict[str, FakeEngine | ModelLoadError], *, lanes: int = 1,
-        inline: bool = False, folders: tuple[ModelFolder, ...] = (),
+        self, engines: Mapping[str, FakeEngine | ModelLoadError | Callable[[], FakeEngine]], *,
+        lanes: int = 1, inline: bool = False, folders: tuple[ModelFolder, ...] | None = None,
         device: FakeDevice | None = None,
     ) -> None:
         ours, theirs = Channel.pair()
@@ -213,7 +214,7 @@ class WorkerStand:
         self._control = theirs
         self._loop = WorkerLoop(theirs, "worker fake", self.device, self.outputs,
                                 Batcher(lanes, 4096))
-        models = folders or tuple(
+        models = folders if folders is not None else tuple(
             model_folder(name.removesuffix(".fake"), name) for name in engines
         )
         self._loader = Loader(
@@ -252,7 +253,7 @@ class WorkerStand:
             front_end.greet()
         return front_end
 
-    def statistics(self) -> m.Statistics:
+    def statistics(self) -> Statistics:
         """What the worker counts and measures now."""
         self.supervisor.say(m.Poll(77))
         beat = self.supervisor.expect(m.Heartbeat, lambda message: message.token == 77)
@@ -286,7 +287,7 @@ class WorkerStand:
             front_end.die()
         # What the end of a process does by itself. The worker's end of the control channel
         # first: the end of the supervisor would be the end of this process.
-        for link in self._loop._links.values():
+        for link in self._loop._front_ends:
             link.close()
         self._loop._selector.close()
         self._loader._thread.join(LOADER_SECONDS)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trtserve.cli.connection import Json
+from trtserve.cli.names import Names
 from trtserve.cli.output import console, print_json, print_line, print_table
 from trtserve.config import Settings
 
@@ -26,9 +27,10 @@ def check(
 ) -> None:
     """Scan, parse, load and run each model once; say what is wrong, where, and how to mend it.
 
-    Says on which devices each model would live; it is loaded and run on the CPU here. TensorRT
-    plans are not loaded: their manifests say whether they fit. Exit code 1 if a model would not
-    be served.
+    Says on which devices each model would live; it is loaded and run on the CPU here, and its
+    golden cases are compared. TensorRT plans are not loaded: their manifests say whether they
+    fit. Without a GPU here, and without --devices, they may be meant for another machine: that
+    is a warning. Exit code 1 if a model would not be served.
     """
     # Here and not above: `trtserve --help` needs neither the engines nor NumPy.
     from trtserve.cli.checking import Checker
@@ -43,6 +45,7 @@ def check(
         checker = Checker(
             (OnnxRuntime(),), HostDevice(), choice.devices, status.update,
             PlanChecker(choice.cuda),
+            settled=devices not in ("auto", "all") or bool(choice.cuda),
         )
         checked = checker.check(repository)
     if json:
@@ -57,10 +60,11 @@ def check(
 
 def _print(checked: "Checked") -> None:
     if checked.versions:
+        golden = any(version.golden for version in checked.versions)
         print_table(
-            ("model", "version", "", "lives on", "variant", "batch", "takes", "gives",
-             "ran on zeros of"),
-            _rows(checked),
+            ("model", "version", "names", "", "lives on", "variant", "batch", "takes", "gives",
+             "ran on zeros of", *(["golden cases"] if golden else [])),
+            _rows(checked, golden=golden),
         )
         print_line()
     if checked.findings:
@@ -72,22 +76,27 @@ def _print(checked: "Checked") -> None:
         print_line("Nothing is wrong.")
 
 
-def _rows(checked: "Checked") -> Iterator[tuple[str, ...]]:
+def _rows(checked: "Checked", *, golden: bool) -> Iterator[tuple[str, ...]]:
     """One line for each variant; the first one carries what is the version's."""
     for version in checked.versions:
+        cases: tuple[str, ...] = ()
+        if golden:
+            cases = ("\n".join(f"{case.name} {case.state}" for case in version.golden),)
         heading = (
-            version.model, str(version.version), "ok" if version.ok else "error",
+            version.model, str(version.version), Names(version.labels, version.weight).text,
+            "ok" if version.ok else "error",
             "\n".join(map(_place, version.places)),
         )
         if not version.variants:
-            yield (*heading, "", "", "", "", "")
+            yield (*heading, "", "", "", "", "", *cases)
         for variant in version.variants:
             yield (
                 *heading, variant.name, str(variant.max_batch or "none"),
                 "\n".join(variant.takes), "\n".join(variant.gives),
-                "\n".join(variant.ran) or _not_run(variant),
+                "\n".join(variant.ran) or _not_run(variant), *cases,
             )
-            heading = ("", "", "", "")
+            heading = ("", "", "", "", "")
+            cases = ("",) * len(cases)
 
 
 def _not_run(variant: "CheckedVariant") -> str:

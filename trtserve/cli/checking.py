@@ -8,17 +8,18 @@ from pathlib import Path
 
 import msgspec
 
+from trtserve.cli.checking_golden import CheckedCase, GoldenChecker, alike
 from trtserve.cli.checking_plans import PlanChecker
 from trtserve.device.interface import Device
 from trtserve.engine.interface import Engine, Runtime, TensorMemory
 from trtserve.errors import DeviceError, OperatorError, RequestError
 from trtserve.model.finding import Finding
-from trtserve.model.placement import place
+from trtserve.model.placement import CPU, place
 from trtserve.model.plan_manifest import PLAN_SUFFIXES
 from trtserve.model.repository import ModelFolder, scan
-from trtserve.model.spec import TensorSpec, VariantSpec
+from trtserve.model.spec import TensorSpec, VariantSpec, VersionSpec
 from trtserve.model.tensor import DATATYPES, Shape
-from trtserve.model.version_folder import VersionFolder
+from trtserve.model.version_folder import VersionFolder, without_plans
 from trtserve.worker.loader import load_version, served_suffixes
 from trtserve.worker.warmup import known_buckets
 
@@ -48,13 +49,18 @@ class CheckedPlace(msgspec.Struct, frozen=True):
 
 
 class CheckedVersion(msgspec.Struct, frozen=True):
-    """A version; it would be served if `ok`, on all of `places`."""
+    """A version; it would be served if `ok`, on all of `places`. `labels` are other names for
+    it; `weight` is its share of the requests that name no version, None without a split. `golden`
+    are its golden cases."""
 
     model: str
     version: int
     ok: bool
     places: tuple[CheckedPlace, ...]
     variants: tuple[CheckedVariant, ...] = ()
+    labels: tuple[str, ...] = ()
+    weight: int | None = None
+    golden: tuple[CheckedCase, ...] = ()
 
 
 class Checked(msgspec.Struct, frozen=True):
@@ -72,18 +78,21 @@ class Checker:
 
     Models are loaded and run on `device`, whichever of the daemon's `devices` they would live
     on; plans that no runtime loads there are left to `plans`. `progress` is told what comes
-    next, for people who wait.
+    next, for people who wait. `settled`: the daemon will have these devices wherever it runs, so
+    that a plan of a model which lives on the CPU is not served.
     """
 
     def __init__(
         self, runtimes: tuple[Runtime, ...], device: Device, devices: Sequence[str],
-        progress: Callable[[str], None], plans: PlanChecker | None = None,
+        progress: Callable[[str], None], plans: PlanChecker | None = None, *,
+        settled: bool = False,
     ) -> None:
         self._runtimes = runtimes
         self._device = device
         self._devices = tuple(devices)
         self._progress = progress
         self._plans = plans or PlanChecker()
+        self._settled = settled
         self._findings: list[Finding] = []
 
     def check(self, root: Path) -> Checked:
@@ -92,7 +101,7 @@ class Checker:
         repository = scan(root, tuple(suffixes))
         self._findings = list(repository.findings)
         versions = tuple(
-            self._check_version(model, version, places)
+            _named(model, self._check_version(model, version, places))
             for model in repository.models
             for places in [self._place(model)]
             for version in model.versions
@@ -121,9 +130,17 @@ class Checker:
         if version.error or model.configuration is None:
             return failed  # the scan has said why
         self._progress(f"Loading {model.name} version {version.version}")
-        version, planned, ok = self._check_plans(version)
+        version, planned, ok = self._check_plans(version, places)
+        variants = [_checked(variant, [], loaded=False) for variant in planned]
         if not version.files:
-            return CheckedVersion(model.name, version.version, ok, places, planned)
+            golden: tuple[CheckedCase, ...] = ()
+            if planned:
+                spec = VersionSpec(model.name, version.version, "", alike(planned, planned[0]))
+                golden, fits = self._check_golden(version, spec, ())
+                ok = ok and fits
+            return CheckedVersion(
+                model.name, version.version, ok, places, tuple(variants), golden=golden
+            )
         try:
             spec, engines = load_version(
                 model.name, version, model.configuration, self._runtimes, self._device
@@ -133,7 +150,6 @@ class Checker:
             where = error.where or str(version.path)
             self._findings.append(Finding("error", where, error.problem, error.cure))
             return failed
-        variants = list(planned)
         for (engine, index), variant in zip(engines, spec.variants, strict=True):
             ran: list[str] = []
             try:
@@ -148,26 +164,50 @@ class Checker:
                     "Run the file in its own runtime on such an input, and export it again",
                 ))
             variants.append(_checked(variant, ran))
+        whole = msgspec.structs.replace(
+            spec, variants=(*spec.variants, *alike(planned, spec.variants[0]))
+        )
+        golden, right = self._check_golden(version, whole, engines)
         for engine in {id(engine): engine for engine, _ in engines}.values():
             engine.close()
-        return CheckedVersion(model.name, version.version, ok, places, tuple(variants))
+        return CheckedVersion(
+            model.name, version.version, ok and right, places, tuple(variants), golden=golden
+        )
+
+    def _check_golden(
+        self, version: VersionFolder, spec: VersionSpec, engines: Sequence[tuple[Engine, int]]
+    ) -> tuple[tuple[CheckedCase, ...], bool]:
+        """A version's golden cases, and whether nothing is wrong with them. `engines` are its
+        first variants'."""
+        checker = GoldenChecker(self._device, spec, engines)
+        cases = checker.check(version.path)
+        self._findings += checker.findings
+        return cases, not checker.findings
 
     def _check_plans(
-        self, version: VersionFolder
-    ) -> tuple[VersionFolder, tuple[CheckedVariant, ...], bool]:
+        self, version: VersionFolder, places: tuple[CheckedPlace, ...]
+    ) -> tuple[VersionFolder, tuple[VariantSpec, ...], bool]:
         """The version without the plans that are not loaded here, their variants, and whether
         they are good as far as is known."""
         loaded = served_suffixes(self._runtimes)
+        if self._settled and all(place.device == CPU for place in places):
+            before = version.findings  # the scan has told them
+            version = without_plans(version)
+            self._findings += version.findings[len(before):]
+            plans = [file for file in version.files if not file.name.endswith(loaded)]
+            self._findings += [
+                Finding("error", str(plan), "a plan runs on GPUs only, and this version lives on "
+                        "the CPU", "Serve it on a GPU, or put the .onnx file in its place")
+                for plan in plans
+            ]
+            return replace(version, files=() if plans else version.files), (), not plans
         plans = [file for file in version.files if not file.name.endswith(loaded)]
         checked = [self._plans.check(plan) for plan in plans]
         findings = [finding for plan in checked for finding in plan.findings]
         self._findings += findings
         return (
             replace(version, files=tuple(file for file in version.files if file not in plans)),
-            tuple(
-                _checked(variant, [], loaded=False)
-                for plan in checked for variant in plan.variants
-            ),
+            tuple(variant for plan in checked for variant in plan.variants),
             all(finding.severity != "error" for finding in findings),
         )
 
@@ -190,6 +230,16 @@ class Checker:
             ]
             context.enqueue(stream, inputs, [None] * len(variant.outputs))
             stream.synchronize()
+
+
+def _named(model: ModelFolder, version: CheckedVersion) -> CheckedVersion:
+    """With its labels and its weight."""
+    if model.configuration is None:
+        return version
+    names = model.configuration.names
+    return msgspec.structs.replace(
+        version, labels=names.labels_of(version.version), weight=names.weight_of(version.version)
+    )
 
 
 def _known_shapes(variant: VariantSpec, model: ModelFolder) -> Iterator[tuple[Shape, ...]]:

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from trtserve.config import Settings, cpu_count
+from trtserve.config import Settings
+from trtserve.cores import core_count
 from trtserve.device.probe import CudaFacts, Probe, probe_in_child
 from trtserve.engine import onnxruntime_installed
 from trtserve.engine.tensorrt_installed import installed_modules
@@ -68,7 +69,7 @@ def decide(settings: Settings) -> tuple[Settings, Choice]:
         and some_model_asks_for_cpu(Path(settings.repository))
     )
     choice = choose(settings.devices, probe, installed, wants_cpu=wants_cpu)
-    front_ends = settings.front_ends or choose_front_ends(choice.devices, cpu_count())
+    front_ends = settings.front_ends or choose_front_ends(choice.devices, core_count())
     settings = msgspec.structs.replace(
         settings, devices=",".join(choice.devices), front_ends=front_ends
     )

@@ -1,6 +1,5 @@
 """`trtserve infer`: one request to a running daemon, from files or made-up arrays."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,11 +7,10 @@ import typer
 
 from trtserve.cli.connection import DEFAULT_ADDRESS, Address, Json, connect
 from trtserve.cli.output import print_json, print_line, print_table
-from trtserve.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from trtserve.cli.tensor_file import Array, Source
-    from trtserve.client import ModelInfo, Result
+    from trtserve.cli.tensor_file import Array
+    from trtserve.client import Result
 
 
 def infer(
@@ -27,7 +25,8 @@ def infer(
     output_dir: Annotated[Path | None, typer.Option(
         help="Write each output here as NAME.npy.")] = None,
     version: Annotated[str, typer.Option(
-        help="The model's version; the server's choice if not given.")] = "",
+        help="The model's version, or a label such as canary; the server's choice if not "
+        "given.")] = "",
     deadline: Annotated[float | None, typer.Option(help="Seconds to wait.", min=0)] = None,
     receipt: Annotated[bool, typer.Option(
         "--receipt", help="Ask how the request went: queue and stage times, batch, lane.",
@@ -37,13 +36,13 @@ def infer(
 ) -> None:
     """Send one request and describe the outputs."""
     # Here and not above: see connect().
-    from trtserve.cli.tensor_file import parse_source, save_array
+    from trtserve.cli.tensor_file import make_inputs, parse_source, save_array
 
     sources = [parse_source(text) for text in inputs]
     with connect(address) as client:
         info = client.metadata(model, version, deadline=deadline)
         result = client.infer(
-            model, _arrays(sources, info), outputs=outputs or (), version=version,
+            model, make_inputs(sources, info), outputs=outputs or (), version=version,
             receipt=receipt, deadline=deadline,
         )
     files = {}
@@ -56,32 +55,14 @@ def infer(
         _print(result, files)
 
 
-def _arrays(sources: Sequence["Source"], info: "ModelInfo") -> dict[str, "Array"]:
-    """Raises ConfigurationError for an input that the model lacks."""
-    from trtserve.cli.tensor_file import make_array
-
-    datatypes = {tensor.name: tensor.datatype for tensor in info.inputs}
-    arrays = {}
-    for source in sources:
-        if source.name not in datatypes:
-            raise ConfigurationError(
-                f"{info.name} has no input '{source.name}'", where="--input",
-                cure=f"It has {', '.join(map(str, info.inputs))}",
-            )
-        if source.name in arrays:
-            raise ConfigurationError(
-                f"'{source.name}' is given twice", where="--input", cure="Give each input once"
-            )
-        arrays[source.name] = make_array(source, datatypes[source.name])
-    return arrays
-
-
 def _description(result: "Result", files: dict[str, str]) -> dict[str, Any]:
+    from trtserve.cli.tensor_file import statistics
+
     outputs = []
     for name, array in result.items():
         outputs.append({
             "name": name, "datatype": _datatype(array), "shape": array.shape,
-            **_statistics(array),
+            **statistics(array),
         })
         if name in files:
             outputs[-1]["file"] = files[name]
@@ -92,9 +73,11 @@ def _description(result: "Result", files: dict[str, str]) -> dict[str, Any]:
 
 
 def _print(result: "Result", files: dict[str, str]) -> None:
+    from trtserve.cli.tensor_file import statistics
+
     rows = []
     for name, array in result.items():
-        numbers = [f"{value:.6g}" for value in _statistics(array).values()]
+        numbers = [f"{value:.6g}" for value in statistics(array).values()]
         rows.append((name, _datatype(array), list(array.shape), *(numbers or ["-"] * 3)))
     print_table(
         ("output", "datatype", "shape", "min", "max", "mean"), rows,
@@ -111,16 +94,3 @@ def _datatype(array: "Array") -> str:
     from trtserve.model.tensor import datatype_of
 
     return datatype_of(array)
-
-
-def _statistics(array: "Array") -> dict[str, float]:
-    """Min, max and mean; nothing for strings and empty arrays."""
-    if array.dtype == object or not array.size:
-        return {}
-    import numpy as np
-
-    numbers = array.astype(float)
-    with np.errstate(all="ignore"):  # infinities have a mean too: nan
-        return {
-            "min": float(numbers.min()), "max": float(numbers.max()), "mean": float(numbers.mean())
-        }

@@ -4,7 +4,20 @@ import sys
 
 import typer
 
-from trtserve.cli import build, check, explain, infer, models, output, serve, timeline, version
+from trtserve.cli import (
+    build,
+    check,
+    explain,
+    golden,
+    infer,
+    models,
+    output,
+    serve,
+    timeline,
+    token,
+    version,
+)
+from trtserve.cli.connection import securely
 from trtserve.errors import OperatorError, RequestError
 
 app = typer.Typer(
@@ -16,10 +29,23 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in (
-    serve.serve, build.build, check.check, explain.explain, models.models, infer.infer,
-    timeline.timeline, version.version,
+    serve.serve, build.build, check.check, explain.explain, infer.infer,
+    timeline.timeline, token.token, version.version,
 ):
-    app.command()(_command)
+    app.command()(securely(_command))
+
+_models = typer.Typer()
+_models.callback(invoke_without_command=True)(securely(models.models))
+_models.command()(securely(models.load, below=True))
+_models.command()(securely(models.unload, below=True))
+app.add_typer(_models, name="models")
+
+_golden = typer.Typer(
+    help="Record golden cases: inputs with the outputs that a model must give.",
+    no_args_is_help=True,
+)
+_golden.command()(securely(golden.record))
+app.add_typer(_golden, name="golden")
 
 
 def main() -> None:

@@ -17,7 +17,8 @@ def report(choice: Choice, settings: Settings, snapshot: Snapshot) -> None:
     models = _distinct(snapshot.models)
     output.print_line(f"Models in {settings.repository}")
     output.print_table(
-        ("model", "version", "state", "loaded in", "batch", "variant: shapes it takes"),
+        ("model", "version", "state", "loaded in", "memory, peak", "batch",
+         "variant: shapes it takes"),
         [row for update in models for row in _rows(update)],
     )
     if not models:
@@ -43,7 +44,8 @@ def report(choice: Choice, settings: Settings, snapshot: Snapshot) -> None:
     addresses = snapshot.addresses
     unix = f" and unix:{addresses.socket}" if addresses.socket is not None else ""
     output.print_line(f"gRPC    {addresses.grpc}{unix}")
-    output.print_line(f"HTTP    http://{addresses.http}/  (/metrics /livez /readyz)")
+    scheme = "https" if settings.http_tls else "http"
+    output.print_line(f"HTTP    {scheme}://{addresses.http}/  (/metrics /livez /readyz)")
     if snapshot.ready:
         output.print_line("Ready.")
     else:
@@ -66,6 +68,7 @@ def report_json(choice: Choice, settings: Settings, snapshot: Snapshot) -> None:
                 "reason": update.full_reason,
                 "warnings": update.warnings,
                 "load_seconds": update.load_seconds,
+                "memory": update.memory,
                 "variants": update.spec.variants if update.spec is not None else (),
             }
             for update in _distinct(snapshot.models)
@@ -97,14 +100,22 @@ def _distinct(updates: Sequence[ModelUpdate]) -> list[ModelUpdate]:
 def _rows(update: ModelUpdate) -> list[Sequence[str]]:
     """One line for each variant; the first one carries what is the version's."""
     first = (update.model, str(update.version), update.state.lower(),
-             f"{update.load_seconds:.2f} s")
+             f"{update.load_seconds:.2f} s", _memory(update))
     if update.spec is None:
         return [(*first, "", "")]
     return [
-        (*(first if index == 0 else ("", "", "", "")), str(variant.max_batch or "none"),
+        (*(first if index == 0 else ("",) * len(first)), str(variant.max_batch or "none"),
          _shapes(variant))
         for index, variant in enumerate(update.spec.variants)
     ]
+
+
+def _memory(update: ModelUpdate) -> str:
+    """What loading took and kept, and the most meanwhile."""
+    if update.memory is None:
+        return ""
+    kept, peak = update.memory.resident_bytes, update.memory.peak_bytes
+    return f"{kept / _MIB:.0f}, {peak / _MIB:.0f} MiB"
 
 
 def _shapes(variant: VariantSpec) -> str:

@@ -5,9 +5,10 @@ FP32, which holds all its values, and BYTES as NumPy's fixed-length strings.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
 
 import ml_dtypes
@@ -15,6 +16,9 @@ import numpy as np
 
 from trtserve.errors import ConfigurationError
 from trtserve.model.tensor import DATATYPES
+
+if TYPE_CHECKING:
+    from trtserve.client import ModelInfo
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -46,6 +50,25 @@ def parse_source(text: str) -> Source:
     return Source(match["name"], None, match["fill"], shape)
 
 
+def make_inputs(sources: Sequence[Source], info: "ModelInfo") -> dict[str, Array]:
+    """The arrays of all `--input`s. Raises ConfigurationError, also for an input that the model
+    lacks."""
+    datatypes = {tensor.name: tensor.datatype for tensor in info.inputs}
+    arrays: dict[str, Array] = {}
+    for source in sources:
+        if source.name not in datatypes:
+            raise ConfigurationError(
+                f"{info.name} has no input '{source.name}'", where="--input",
+                cure=f"It has {', '.join(map(str, info.inputs))}",
+            )
+        if source.name in arrays:
+            raise ConfigurationError(
+                f"'{source.name}' is given twice", where="--input", cure="Give each input once"
+            )
+        arrays[source.name] = make_array(source, datatypes[source.name])
+    return arrays
+
+
 def make_array(source: Source, datatype: str) -> Array:
     """The array, of the model's datatype where it is made. Raises ConfigurationError."""
     if source.path is not None:
@@ -65,10 +88,7 @@ def save_array(folder: Path, name: str, array: Array) -> Path:
     Raises ConfigurationError where it can not be written.
     """
     path = folder / f"{quote(name, safe='')}.npy"
-    if array.dtype == np.object_:
-        array = array.astype(np.bytes_)
-    elif array.dtype == ml_dtypes.bfloat16:
-        array = array.astype(np.float32)
+    array = storable(name, array)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         np.save(path, array)
@@ -78,6 +98,39 @@ def save_array(folder: Path, name: str, array: Array) -> Path:
             cure="Name a folder that this user may write to",
         ) from error
     return path
+
+
+def storable(name: str, array: Array) -> Array:
+    """The array as NumPy's files can hold it. Raises ConfigurationError where they can not."""
+    if array.dtype == ml_dtypes.bfloat16:
+        return array.astype(np.float32)
+    if array.dtype != np.object_:
+        return array
+    try:
+        stored: Array = array.astype(np.bytes_)
+    except UnicodeEncodeError:  # text, which NumPy takes for ASCII
+        stored = array.astype(np.str_)
+    if any(map(_ends_in_nul, array.reshape(-1).tolist())):
+        raise ConfigurationError(
+            f"'{name}' has strings that end in a zero byte, and NumPy's files drop it",
+            where=name, cure="Leave this output out",
+        )
+    return stored
+
+
+def _ends_in_nul(text: str | bytes) -> bool:
+    return text.endswith("\0") if isinstance(text, str) else text.endswith(b"\0")
+
+
+def statistics(array: Array) -> dict[str, float]:
+    """Min, max and mean; nothing for strings and empty arrays."""
+    if array.dtype.kind in "OSU" or not array.size:
+        return {}
+    numbers = array.astype(float)
+    with np.errstate(all="ignore"):  # infinities have a mean too: nan
+        return {
+            "min": float(numbers.min()), "max": float(numbers.max()), "mean": float(numbers.mean())
+        }
 
 
 def _load(path: Path, datatype: str) -> Array:

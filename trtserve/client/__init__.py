@@ -4,6 +4,7 @@ from trtserve.client.aio import AsyncClient
 from trtserve.client.errors import (
     Cancelled,
     DeadlineExceeded,
+    FailedPrecondition,
     InferenceError,
     Internal,
     InvalidArgument,
@@ -14,6 +15,7 @@ from trtserve.client.errors import (
     Unavailable,
     Unimplemented,
 )
+from trtserve.client.security import Security
 from trtserve.client.sync import Client
 from trtserve.client.timeline import TimelinePart, TracedBatch, TracedRequest
 from trtserve.client.values import Item, ModelInfo, ModelStatus, Result, TensorInfo
@@ -21,6 +23,7 @@ from trtserve.client.values import Item, ModelInfo, ModelStatus, Result, TensorI
 __all__ = [
     "Client",
     "AsyncClient",
+    "Security",
     "Item",
     "Result",
     "ModelInfo",
@@ -38,6 +41,7 @@ __all__ = [
     "Overloaded",
     "Unavailable",
     "DeadlineExceeded",
+    "FailedPrecondition",
     "Cancelled",
     "Internal",
 ]

@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from types import TracebackType
-from typing import TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
 import grpc
 
 from trtserve.client import operation, timeline
 from trtserve.client.errors import InferenceError, error_of_call
 from trtserve.client.operation import Calls, Operation
+from trtserve.client.security import NO_SECURITY, Security, open_channel
 from trtserve.client.timeline import TimelinePart
 from trtserve.client.values import Array, Item, ModelInfo, ModelStatus, Options, Result
 
@@ -24,12 +25,15 @@ class AsyncClient:
     Address, retry and errors are those of Client; make it while the loop runs.
     """
 
-    def __init__(self, address: str, *, retry: bool = True) -> None:
+    def __init__(
+        self, address: str, *, retry: bool = True, security: Security = NO_SECURITY
+    ) -> None:
         self.address = address
-        self._channel = grpc.aio.insecure_channel(
-            address, options=operation.channel_options(retry=retry)
+        self._channel = open_channel(
+            grpc.aio, address, operation.channel_options(retry=retry), security
         )
-        self._calls = Calls(self._channel)
+        self._metadata = security.metadata
+        self._calls = Calls(self._channel, self._metadata)
 
     async def infer(
         self,
@@ -57,9 +61,30 @@ class AsyncClient:
         """What a model takes and gives."""
         return await self._run(operation.metadata(model, version), deadline)
 
+    async def config(
+        self, model: str, version: str | int = "", *, deadline: float | None = None
+    ) -> dict[str, Any]:
+        """A model's configuration in force; see Client.config."""
+        return await self._run(operation.config(model, version), deadline)
+
     async def models(self, *, deadline: float | None = None) -> list[ModelStatus]:
         """The models of the server's repository, ready or not."""
         return await self._run(operation.models(), deadline)
+
+    async def load(
+        self,
+        model: str,
+        *,
+        config: str | Mapping[str, Any] | None = None,
+        files: Mapping[str, bytes] | None = None,
+        deadline: float | None = None,
+    ) -> None:
+        """Load a model, or load it again; see Client.load."""
+        await self._run(operation.load(model, config, files or {}), deadline)
+
+    async def unload(self, model: str, *, deadline: float | None = None) -> None:
+        """Unload a model; see Client.unload."""
+        await self._run(operation.unload(model), deadline)
 
     async def live(self, *, deadline: float | None = None) -> bool:
         """Whether the server lives. Raises Unavailable where nothing answers."""
@@ -79,7 +104,7 @@ class AsyncClient:
         self, seconds: float, *, deadline: float | None = None
     ) -> AsyncGenerator[TimelinePart, None]:
         """Record what the server's devices do; see Client.timeline."""
-        call = timeline.start(self._channel, seconds, deadline)
+        call = timeline.start(self._channel, seconds, deadline, self._metadata)
         try:
             async for reply in call:
                 yield timeline.read(reply)

@@ -4,8 +4,8 @@ InferenceError
 ├── InvalidArgument       the request can never succeed as it is
 ├── NotFound              no such model or version
 ├── Unimplemented         the server does not have this call
-├── PermissionDenied      }  from a proxy in front of the server:
-├── Unauthenticated       }  trtserve itself does not answer with these
+├── PermissionDenied      whoever calls may not do this
+├── Unauthenticated       the server has to know who calls: a token, or a client certificate
 ├── Overloaded            try again after `retry_after` seconds
 ├── Unavailable           no server there, or nothing serves the model just now: try again
 ├── DeadlineExceeded      the deadline passed first
@@ -71,15 +71,21 @@ class Unimplemented(InferenceError):
 
 
 class PermissionDenied(InferenceError):
-    """Refused by a proxy in front of the server."""
+    """Whoever calls may not do this, or not on this way to the server."""
 
     default_code = "PERMISSION_DENIED"
 
 
 class Unauthenticated(InferenceError):
-    """A proxy in front of the server does not know who calls."""
+    """The server does not know who calls, or the proof of it is wrong: see Security."""
 
     default_code = "UNAUTHENTICATED"
+
+
+class FailedPrecondition(InferenceError):
+    """A model can not be loaded or unloaded as things stand."""
+
+    default_code = "FAILED_PRECONDITION"
 
 
 class Overloaded(InferenceError):

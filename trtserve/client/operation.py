@@ -4,12 +4,15 @@ The sync and the asyncio client differ only in how they run an Operation.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from google.protobuf import json_format
+
 from trtserve.client import codec
 from trtserve.client.errors import DeadlineExceeded, InferenceError
+from trtserve.client.security import Metadata
 from trtserve.client.values import Item, ModelInfo, ModelStatus, Result
 from trtserve.proto import grpc_service_pb2 as pb
 from trtserve.proto import trtserve_pb2
@@ -40,12 +43,15 @@ SERVICE_CONFIG = {
                 "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"],
             },
         }
-    ]
+    ],
+    "retryThrottling": {"maxTokens": 1000, "tokenRatio": 0.1},
 }
 """Up to 4 attempts in all where the server is restarting or overloaded, never beyond the
 deadline. A server's `grpc-retry-pushback-ms` trailer replaces the backoff, and a negative one
 ends the attempts. CANCELLED comes from gRPC itself, for a call that reaches a server just as it
-stops (errors.py). Inference changes nothing in the server, so repeating it is safe."""
+stops (errors.py). Inference changes nothing in the server, so repeating it is safe. The throttling
+is for overload that lasts: each failed attempt takes a token, each success gives a tenth of one
+back, and below 500 nothing is tried again."""
 
 
 def channel_options(*, retry: bool) -> list[tuple[str, Any]]:
@@ -83,8 +89,9 @@ class Calls:
     """The multicallables of one channel, made when first used: each has a cost, and most
     clients only use one or two."""
 
-    def __init__(self, channel: Any) -> None:
+    def __init__(self, channel: Any, metadata: Metadata = ()) -> None:
         self._channel = channel
+        self._metadata = metadata or None
         self._multicallables: dict[str, Any] = {}
 
     def start(self, operation: Operation[Any], deadline: float | None) -> Any:
@@ -101,7 +108,7 @@ class Calls:
                 request_serializer=b"".join,
                 response_deserializer=operation.answer.FromString,
             )
-        return multicallable(operation.request, timeout=deadline)
+        return multicallable(operation.request, timeout=deadline, metadata=self._metadata)
 
 
 def infer(item: Item) -> Operation[Result]:
@@ -136,6 +143,17 @@ def metadata(model: str, version: str | int) -> Operation[ModelInfo]:
     )
 
 
+def config(model: str, version: str | int) -> Operation[dict[str, Any]]:
+    """A model's whole configuration."""
+    request = pb.ModelConfigRequest(name=model, version=str(version))
+    return _open_inference(
+        "ModelConfig", request, pb.ModelConfigResponse,
+        lambda response: json_format.MessageToDict(
+            response.config, preserving_proto_field_name=True
+        ),
+    )
+
+
 def models() -> Operation[list[ModelStatus]]:
     """The models of the repository."""
     return _open_inference(
@@ -144,6 +162,29 @@ def models() -> Operation[list[ModelStatus]]:
             ModelStatus(m.name, m.version, m.state, m.reason) for m in response.models
         ],
     )
+
+
+def load(
+    model: str, configuration: str | Mapping[str, Any] | None, files: Mapping[str, bytes]
+) -> Operation[None]:
+    """Load a model, or load it again."""
+    parameter = pb.ModelRepositoryParameter
+    parameters = {
+        f"file:{path}": parameter(bytes_param=content) for path, content in files.items()
+    }
+    if configuration is not None:
+        text = configuration if isinstance(configuration, str) else json.dumps(configuration)
+        parameters["config"] = parameter(string_param=text)
+    request = pb.RepositoryModelLoadRequest(model_name=model, parameters=parameters)
+    return _open_inference("RepositoryModelLoad", request, pb.RepositoryModelLoadResponse,
+                           lambda _: None)
+
+
+def unload(model: str) -> Operation[None]:
+    """Unload a model."""
+    request = pb.RepositoryModelUnloadRequest(model_name=model)
+    return _open_inference("RepositoryModelUnload", request, pb.RepositoryModelUnloadResponse,
+                           lambda _: None)
 
 
 def live() -> Operation[bool]:

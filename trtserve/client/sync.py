@@ -2,13 +2,14 @@
 
 from collections.abc import Generator, Mapping, Sequence
 from types import TracebackType
-from typing import TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
 import grpc
 
 from trtserve.client import operation, timeline
 from trtserve.client.errors import InferenceError, error_of_call
 from trtserve.client.operation import Calls, Operation
+from trtserve.client.security import NO_SECURITY, Security, open_channel
 from trtserve.client.timeline import TimelinePart
 from trtserve.client.values import Array, Item, ModelInfo, ModelStatus, Options, Result
 
@@ -22,16 +23,20 @@ class Client:
             result = client.infer("det", {"x": image}, deadline=1.0)
 
     `address` is `HOST:PORT`, or `unix:/PATH` for a Unix socket. With `retry`, calls that meet a
-    restarting or overloaded server are repeated as `operation.SERVICE_CONFIG` says. Nothing is
-    connected before the first call. All calls raise InferenceError (client/errors.py).
+    restarting or overloaded server are repeated as `operation.SERVICE_CONFIG` says. `security`
+    is for servers with TLS, and for those that want to know who calls. Nothing is connected
+    before the first call. All calls raise InferenceError (client/errors.py).
     """
 
-    def __init__(self, address: str, *, retry: bool = True) -> None:
+    def __init__(
+        self, address: str, *, retry: bool = True, security: Security = NO_SECURITY
+    ) -> None:
         self.address = address
-        self._channel = grpc.insecure_channel(
-            address, options=operation.channel_options(retry=retry)
+        self._channel = open_channel(
+            grpc, address, operation.channel_options(retry=retry), security
         )
-        self._calls = Calls(self._channel)
+        self._metadata = security.metadata
+        self._calls = Calls(self._channel, self._metadata)
 
     def infer(
         self,
@@ -64,9 +69,35 @@ class Client:
         """What a model takes and gives."""
         return self._run(operation.metadata(model, version), deadline)
 
+    def config(
+        self, model: str, version: str | int = "", *, deadline: float | None = None
+    ) -> dict[str, Any]:
+        """A model's configuration in force, under the names of `config.pbtxt`."""
+        return self._run(operation.config(model, version), deadline)
+
     def models(self, *, deadline: float | None = None) -> list[ModelStatus]:
         """The models of the server's repository, ready or not."""
         return self._run(operation.models(), deadline)
+
+    def load(
+        self,
+        model: str,
+        *,
+        config: str | Mapping[str, Any] | None = None,
+        files: Mapping[str, bytes] | None = None,
+        deadline: float | None = None,
+    ) -> None:
+        """Load a model from the server's repository, or load it again: what served before goes on
+        until the new is ready, and where it is not.
+
+        `config` replaces its configuration: JSON, or what becomes JSON. `files` replace its files,
+        by paths such as `1/model.onnx`. The operator has to allow each of these.
+        """
+        self._run(operation.load(model, config, files or {}), deadline)
+
+    def unload(self, model: str, *, deadline: float | None = None) -> None:
+        """Unload a model. Requests that it has are still answered."""
+        self._run(operation.unload(model), deadline)
 
     def live(self, *, deadline: float | None = None) -> bool:
         """Whether the server lives. Raises Unavailable where nothing answers."""
@@ -90,7 +121,7 @@ class Client:
         Parts come several times a second until the time is over; whoever stops reading before
         ends the recording.
         """
-        call = timeline.start(self._channel, seconds, deadline)
+        call = timeline.start(self._channel, seconds, deadline, self._metadata)
         try:
             for reply in call:
                 yield timeline.read(reply)

@@ -6,6 +6,7 @@ The sync and the asyncio client differ only in how they read the stream.
 from dataclasses import dataclass
 from typing import Any
 
+from trtserve.client.security import Metadata
 from trtserve.proto import trtserve_pb2 as v1
 
 METHOD = "/trtserve.v1.DebugService/Timeline"
@@ -69,13 +70,15 @@ class TimelinePart:
     missed: int
 
 
-def start(channel: Any, seconds: float, deadline: float | None) -> Any:
+def start(
+    channel: Any, seconds: float, deadline: float | None, metadata: Metadata = ()
+) -> Any:
     """Start the call on a channel of the sync or of the asyncio API."""
     return channel.unary_stream(
         METHOD,
         request_serializer=v1.TimelineRequest.SerializeToString,
         response_deserializer=v1.TimelineReply.FromString,
-    )(v1.TimelineRequest(seconds=seconds), timeout=deadline)
+    )(v1.TimelineRequest(seconds=seconds), timeout=deadline, metadata=metadata)
 
 
 def read(reply: v1.TimelineReply) -> TimelinePart:

@@ -32,7 +32,8 @@ class Item:
     outputs: Sequence[str] = ()
     """Names of the outputs wanted. Empty: all."""
     version: str | int = ""
-    """Empty: the server's choice, the latest."""
+    """A number, or a label such as `canary`. Empty: the server's choice: by the weights of the
+    versions where the model has some, else the latest."""
     priority: int | None = None
     """1 is the most urgent. None: the model's default."""
     timeout_us: int | None = None

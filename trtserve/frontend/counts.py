@@ -1,7 +1,8 @@
 """What a front end counts, in plain attributes on the hot path, put into a Recorder on demand."""
 
 from trtserve.clock import NS_PER_S
-from trtserve.metrics import LATENCY_EDGES, Histogram, Recorder
+from trtserve.ipc.message import Timing
+from trtserve.metrics import LATENCY_EDGES, SERVER_FAULTS, Histogram, Recorder
 
 
 class VersionCounts:
@@ -17,6 +18,7 @@ class VersionCounts:
         "outcomes",
         "output_bytes",
         "replayed",
+        "traced",
     )
 
     def __init__(self) -> None:
@@ -29,6 +31,8 @@ class VersionCounts:
         self.replayed = 0
         self.outcomes: dict[str, int] = {}
         self.duration = Histogram(LATENCY_EDGES)
+        # Exemplars for what the workers count: they know no traces.
+        self.traced: dict[str, Histogram] = {}
 
     def succeeded(self, duration_ns: int, output_bytes: int) -> None:
         """A request was answered with outputs."""
@@ -42,6 +46,20 @@ class VersionCounts:
         self.failed += 1
         self.failed_ns += duration_ns
         self.outcomes[word] = self.outcomes.get(word, 0) + 1
+
+    def exemplify(
+        self, trace_id: str, at: float, arrived_ns: int, ended_ns: int, timing: Timing
+    ) -> None:
+        """A request that succeeded was traced: an example for the histograms that count it."""
+        self.duration.exemplify((ended_ns - arrived_ns) / NS_PER_S, trace_id, at)
+        for name, value_ns in (
+            ("queue_duration_seconds", timing.started_ns - arrived_ns),
+            ("compute_duration_seconds", timing.compute_ns),
+        ):
+            histogram = self.traced.get(name)
+            if histogram is None:
+                histogram = self.traced[name] = Histogram(LATENCY_EDGES)
+            histogram.exemplify(value_ns / NS_PER_S, trace_id, at)
 
 
 class Counts:
@@ -75,6 +93,10 @@ class Counts:
         for labels, counts in self._versions.items():
             if labels != ("", ""):
                 counters["requests", (*labels, "ok")] = counts.ok
+                # Prometheus sees a counter grow only from its second value on: the first
+                # failures would be lost if their counter were not there before.
+                for word in SERVER_FAULTS:
+                    counters.setdefault(("requests", (*labels, word)), 0)
                 for name, value in (
                     ("success", counts.ok), ("fail", counts.failed),
                     ("request_ns", counts.ok_ns), ("fail_ns", counts.failed_ns),
@@ -84,5 +106,7 @@ class Counts:
                 counters["output_bytes", labels] = counts.output_bytes
                 counters["replayed_requests", labels] = counts.replayed
                 recorder.histograms["request_duration_seconds", labels] = counts.duration
+                for name, histogram in counts.traced.items():
+                    recorder.histograms[name, labels] = histogram
             for word, value in counts.outcomes.items():
                 counters["requests", (*labels, word)] = value

@@ -8,10 +8,11 @@ import grpc
 
 from trtserve import clock
 from trtserve.clock import NS_PER_S
-from trtserve.errors import InvalidRequest, Unavailable
+from trtserve.errors import InvalidRequest, Overloaded, Unavailable
 from trtserve.frontend.inference_service import Context, abort
 from trtserve.frontend.link import WorkerLink
-from trtserve.ipc.message import AnyMessage, Trace, Traced, TracedBatch
+from trtserve.ipc.message import AnyMessage, Trace, Traced
+from trtserve.ipc.recording import TracedBatch
 from trtserve.proto import trtserve_pb2 as v1
 
 SERVICE = "trtserve.v1.DebugService"
@@ -28,6 +29,10 @@ REPLY_BYTES = 256 * 1024
 
 MAX_WAITING_BYTES = 32 << 20
 """Batches kept for a caller that reads too slowly; the ones after are counted and dropped."""
+
+
+MAX_CALLS = 8
+"""Calls of Timeline at once: each may keep that many bytes for somebody who does not read."""
 
 
 class Recording:
@@ -76,6 +81,7 @@ class DebugService:
         self._tell_workers = tell_workers
         self._now = now
         self._recordings: list[Recording] = []
+        self._calls = 0
         self._stopped = asyncio.Event()
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -112,7 +118,10 @@ class DebugService:
                 f"a timeline of {request.seconds:g} seconds can not be recorded: ask for more "
                 f"than 0 and at most {MAX_SECONDS}"
             ))
+        if self._calls >= MAX_CALLS:
+            await abort(context, Overloaded(f"{MAX_CALLS} timelines are being recorded", 1000))
         recording = Recording()
+        self._calls += 1
         self._begin(recording)
         # Also while a caller that does not read holds up the loop below.
         timer = asyncio.get_running_loop().call_later(request.seconds, self._end, recording)
@@ -129,6 +138,7 @@ class DebugService:
             # Where the caller goes away, gRPC cancels this task.
             timer.cancel()
             self._end(recording)
+            self._calls -= 1
 
     def _begin(self, recording: Recording) -> None:
         self._recordings.append(recording)

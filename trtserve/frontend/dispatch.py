@@ -1,10 +1,10 @@
 """From a gRPC message to a worker and back.
 
-A request is split, looked up, admitted, copied into one block of this front end's arena (the
-only copy on the way in), and submitted to the worker that should have it done first. It is
-answered when the worker says Done or Failed. When a worker dies, what it had is sent again, once,
-to another or the next one, as soon as the dead process is reaped and can touch no block any more.
-Blocks are freed in one place: `_settle`.
+A request is split, looked up, admitted (not where every worker would refuse it: door.py), copied
+into one block of this front end's arena (the only copy on the way in), and submitted to the worker
+that should have it done first. It is answered when the worker says Done or Failed. When a worker
+dies, what it had is sent again, once, to another or the next one, as soon as the dead process is
+reaped and can touch no block any more. Blocks are freed in one place: `_settle`.
 
 Everything here runs on the event loop's thread.
 """
@@ -24,55 +24,26 @@ from trtserve.errors import (
 )
 from trtserve.frontend import wire
 from trtserve.frontend.admission import Admission
-from trtserve.frontend.choice import UNMEASURED_NS, Candidate, first_to_finish
-from trtserve.frontend.counts import Counts, VersionCounts
+from trtserve.frontend.call import Call
+from trtserve.frontend.counts import Counts
+from trtserve.frontend.follow import follow
+from trtserve.frontend.inputs import input_bytes
 from trtserve.frontend.link import WorkerLink
+from trtserve.frontend.pending import Pending
 from trtserve.frontend.receipt import receipt_parameters
+from trtserve.frontend.refusals import Refusals
 from trtserve.frontend.reply import Reply
 from trtserve.frontend.template import Template, Templates
+from trtserve.frontend.tracing import Member, Trace, Tracer
+from trtserve.frontend.workers import knock, lend_to_one, serving, with_room
 from trtserve.ipc.arena import Arena
 from trtserve.ipc.message import Cancel, Done, Failed, OutputBlock, Submit
-from trtserve.model.catalog import Placement, Version
-from trtserve.model.route import Route
 from trtserve.model.spec import ModelState
-from trtserve.model.tensor import check_size
 
 MAX_ATTEMPTS = 2
 """A request that was in flight in two crashes may be their cause: it is not sent a third time."""
 
 _ALIGNMENT = 256
-
-
-class Pending:
-    """One request that is not answered yet. Times in nanoseconds, 0 for no deadline.
-
-    `link` is the worker that has it, None while it is parked; `cost_ns` is what it counts in
-    that worker's backlog. `attempts` counts the workers that died with it.
-    """
-
-    __slots__ = (
-        "answered", "arrived_ns", "attempts", "block", "cancelled", "cost_ns", "counts",
-        "deadline_ns", "id", "inputs", "link", "reply", "request_id", "slot", "template",
-    )
-
-    def __init__(
-        self, template: Template, reply: Reply, slot: int, request_id: bytes, arrived_ns: int
-    ) -> None:
-        self.template = template
-        self.reply = reply
-        self.slot = slot
-        self.request_id = request_id
-        self.arrived_ns = arrived_ns
-        self.deadline_ns = 0
-        self.id = 0
-        self.block = -1
-        self.inputs: tuple[tuple[int, int], ...] = ()
-        self.link: WorkerLink | None = None
-        self.cost_ns = 0
-        self.attempts = 0
-        self.cancelled = False
-        self.answered = False
-        self.counts: VersionCounts
 
 
 class Dispatcher:
@@ -81,10 +52,13 @@ class Dispatcher:
     def __init__(
         self, arena: Arena, admission: Admission, patience_ns: int,
         want_flush: Callable[[], None], *, now: Callable[[], int] = clock.now_ns,
+        tracer: Tracer | None = None,
     ) -> None:
         assert arena.allocator is not None  # made by create()
         self.templates = Templates()
         self.counts = Counts()
+        self.refusals = Refusals(now)
+        self._tracer = tracer
         self._arena = arena
         self._allocator = arena.allocator
         self._admission = admission
@@ -95,6 +69,8 @@ class Dispatcher:
         self._parked: dict[int, Pending] = {}
         self._links: dict[str, WorkerLink] = {}
         self._next_id = 1
+        # Until then some worker's door may be closed to some requests.
+        self._closed_until_ns = 0
 
     # --- from the services ---------------------------------------------------------------
 
@@ -109,24 +85,37 @@ class Dispatcher:
         arrived = self._now()
         request_id = b""
         counts = self.counts.unknown
+        template = None
+        trace = None if self._tracer is None else self._tracer.begin(reply.call)
         try:
             head, request_id, raws = wire.split_request(data, *span)
+            if reply.call.admit is not None:
+                reply.call.admit(head)
             template = self.templates.find(head)
             counts = self.counts.of(template.spec.model, template.spec.version)
-            tensors = _tensors(data, template, raws)
+            tensors = input_bytes(data, template, raws)
+            if template.timeout_ns:
+                deadline_ns = _earlier(deadline_ns, arrived + template.timeout_ns)
+            if arrived < self._closed_until_ns:
+                route = template.route
+                there = serving(template.version, route, self._links)
+                knock(there, route, deadline_ns, arrived)
             self._admission.take()
         except RequestError as error:
-            counts.fail(error.word, self._now() - arrived)
+            ended = self._now()
+            counts.fail(error.word, ended - arrived)
             reply.fail(slot, error, request_id)
+            self._tell(error, reply.call, template, request_id, ended - arrived, trace)
+            if trace is not None and self._tracer is not None:
+                self._tracer.failed(trace, error, arrived, ended, request_id, template)
             return None
         pending = Pending(template, reply, slot, request_id, arrived)
+        pending.trace = trace
         pending.id = self._next_id
         pending.counts = counts
         self._next_id += 1
         self._pending[pending.id] = pending
-        pending.deadline_ns = _earlier(
-            deadline_ns, arrived + template.timeout_ns if template.timeout_ns else 0
-        )
+        pending.deadline_ns = deadline_ns
         try:
             self._place(pending, tensors)
         except RequestError as error:
@@ -168,6 +157,7 @@ class Dispatcher:
         view = link.view
         offsets = {block.index: block.offset for block in message.outputs}
         blocks = {block.index: block for block in message.outputs}
+        traced: list[Member] = []
         for position, request in enumerate(message.ids):
             pending = self._pending.get(request)
             rows = message.rows[position]
@@ -189,9 +179,16 @@ class Dispatcher:
                 pending.reply.answer(pending.slot, parts, sum(map(len, parts)))
                 duration = now - pending.arrived_ns
                 pending.counts.succeeded(duration, size)
+                if pending.trace is not None:
+                    traced.append(Member(
+                        pending.trace, template, pending.arrived_ns, pending.request_id,
+                        pending.attempts, pending.counts,
+                    ))
                 self._settle(pending, duration)
             for block in message.outputs:
                 offsets[block.index] += block.sizes[position]
+        if traced and self._tracer is not None:
+            self._tracer.done(link.peer, traced, message.timing, self._now())
         if len(self._links) > 1:
             link.backlog.told(message.timing.backlog_ns, now)
         link.release(message.lease)
@@ -202,6 +199,8 @@ class Dispatcher:
         for request in message.ids:
             pending = self._pending.get(request)
             if pending is not None:
+                if message.closed is not None:
+                    self._close_door(pending, message)
                 self._fail(
                     pending, request_error(message.word, message.message, message.retry_after_ms)
                 )
@@ -285,33 +284,34 @@ class Dispatcher:
             return
         spec = template.spec
         version = self.templates.catalog.models.get(spec.model, {}).get(spec.version)
-        if version is not None and version.spec is not spec and version.spec != spec:
-            self._fail(pending, Unavailable(
-                f"model '{spec.model}' version {spec.version} changed while the request waited"
-            ))
-            return
+        if version is None or (version.spec is not spec and version.spec != spec):
+            try:
+                template = pending.template = follow(template, self.templates.catalog)
+            except Unavailable as error:
+                self._fail(pending, error)
+                return
+            spec, version = template.spec, template.version
         route = template.route
-        serving: list[tuple[WorkerLink, Placement]] = []
-        for placement in version.placements.values() if version else ():
-            link = self._links.get(placement.worker)
-            # A device may not have taken all engine files.
-            there = placement.serves and route.variant < len(placement.variant_ids)
-            if there and link is not None and link.alive:
-                serving.append((link, placement))
-        if version is None or not serving:
-            if version is not None and (version.will_serve or version.state == ModelState.LOADING):
+        there = serving(version, route, self._links)
+        if not there:
+            if version.will_serve or version.state == ModelState.LOADING:
                 self._parked[pending.id] = pending
             else:
                 self._fail(pending, Unavailable(
                     f"model '{spec.model}' version {spec.version} is not served any more"
                 ))
             return
-        link, placement = serving[0]
+        link, placement = there[0]
         pending.cost_ns = 0
-        if len(serving) > 1:
-            link, placement, pending.cost_ns = self._lend_to_one(version, route, serving)
+        if len(there) > 1:
+            now = self._now()
+            if now < self._closed_until_ns:
+                there = with_room(there, route, pending.deadline_ns, now)
+            link, placement, pending.cost_ns = lend_to_one(version, route, there, now)
         self._parked.pop(pending.id, None)
         pending.link = link
+        if pending.trace is not None:
+            pending.trace.sent_ns = self._now()
         link.lent += 1
         link.channel.send(Submit(
             pending.id, placement.variant_ids[route.variant], route.bucket, route.rows,
@@ -320,35 +320,41 @@ class Dispatcher:
         ))
         self._want_flush()
 
-    def _lend_to_one(
-        self, version: Version, route: Route, serving: list[tuple[WorkerLink, Placement]]
-    ) -> tuple[WorkerLink, Placement, int]:
-        """Of several workers the one to send a request to, and what it counts there.
-
-        Where it was not measured it is taken to cost what it does on the others, so that a
-        worker which nothing is known of gets its chance.
-        """
-        unmeasured = version.cost(route.variant, route.bucket) or UNMEASURED_NS
-        candidates = []
-        for link, placement in serving:
-            link.backlog.lanes = max(link.backlog.lanes, placement.lanes)
-            key = placement.variant_ids[route.variant], route.bucket
-            cost_ns = route.rows * placement.costs.get(key, unmeasured)
-            candidates.append(
-                Candidate(link.backlog, link.lent, link.peer, placement.lanes, cost_ns)
-            )
-        now = self._now()
-        index = first_to_finish(candidates, now)
-        link, placement = serving[index]
-        cost_ns = candidates[index].cost_ns
-        link.backlog.lend(cost_ns, now)
-        return link, placement, cost_ns
+    def _close_door(self, pending: Pending, refusal: Failed) -> None:
+        """A worker had no room for a request: others like it are refused here for a moment."""
+        link, route = pending.link, pending.template.route
+        placement = pending.template.version.placements.get(link.peer) if link else None
+        if link is None or placement is None or route.variant >= len(placement.variant_ids):
+            return
+        kind = placement.variant_ids[route.variant], route.bucket
+        until = link.door.close(kind, route.rows, refusal, self._now())
+        self._closed_until_ns = max(self._closed_until_ns, until)
 
     def _fail(self, pending: Pending, error: RequestError) -> None:
-        duration = self._now() - pending.arrived_ns
+        ended = self._now()
+        duration = ended - pending.arrived_ns
         pending.counts.fail(error.word, duration)
         pending.reply.fail(pending.slot, error, pending.request_id)
+        trace, template, call = pending.trace, pending.template, pending.reply.call
+        self._tell(error, call, template, pending.request_id, duration, trace)
+        if trace is not None and self._tracer is not None:
+            self._tracer.failed(
+                trace, error, pending.arrived_ns, ended, pending.request_id, template,
+                pending.link.peer if pending.link is not None else "", pending.attempts,
+            )
         self._settle(pending, duration)
+
+    def _tell(
+        self, error: RequestError, call: Call, template: Template | None, request_id: bytes,
+        duration_ns: int, trace: Trace | None,
+    ) -> None:
+        """Write a line about a request that got an error."""
+        self.refusals.note(
+            error, call=call, model=template.spec.model if template is not None else "",
+            version=str(template.spec.version) if template is not None else "",
+            request_id=request_id, duration_ns=duration_ns,
+            trace_id=trace.trace_id if trace is not None else 0,
+        )
 
     def _settle(self, pending: Pending, duration_ns: int) -> None:
         """It is answered: free what it holds."""
@@ -361,31 +367,6 @@ class Dispatcher:
         if pending.block >= 0:
             self._allocator.free(pending.block)
         self._admission.release(duration_ns)
-
-
-def _tensors(
-    data: bytes, template: Template, raws: list[wire.Span]
-) -> list[memoryview | bytes]:
-    """The inputs' bytes in the spec's order, checked against the template."""
-    plans = template.inputs
-    tensors: list[memoryview | bytes] = [b""] * len(plans)
-    if template.contents is not None:
-        if raws:
-            raise InvalidRequest("inputs come either in raw_input_contents or typed, not both")
-        for plan, content in zip(plans, template.contents, strict=True):
-            tensors[plan.position] = content
-        return tensors
-    if len(raws) != len(plans):
-        raise InvalidRequest(
-            f"{len(raws)} raw_input_contents came for {len(plans)} inputs; "
-            f"each input needs one, in their order"
-        )
-    view = memoryview(data)
-    for plan, (start, end) in zip(plans, raws, strict=True):
-        if end - start != plan.size:
-            check_size(plan.name, plan.datatype, plan.shape, view[start:end])
-        tensors[plan.position] = view[start:end]
-    return tensors
 
 
 def _whole_shape(template: Template, block: OutputBlock, rows: int) -> tuple[int, ...]:

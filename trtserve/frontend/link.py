@@ -1,6 +1,7 @@
 """A front end's side of one worker process."""
 
 from trtserve.frontend.choice import Backlog
+from trtserve.frontend.door import Door
 from trtserve.ipc.arena import Arena
 from trtserve.ipc.channel import Channel
 from trtserve.ipc.message import Attach, Release
@@ -10,8 +11,8 @@ class WorkerLink:
     """One incarnation of a worker: its channel, its arena once attached, what is lent to it.
 
     `lent` counts the requests it has; `backlog` is the time that these and others' should take,
-    kept only where there is a choice of workers. `alive` ends with its end of file. `open` greets
-    it with our arena.
+    kept only where there is a choice of workers; `door` keeps out what it would refuse. `alive`
+    ends with its end of file. `open` greets it with our arena.
     """
 
     def __init__(self, peer: str, channel: Channel) -> None:
@@ -19,6 +20,7 @@ class WorkerLink:
         self.channel = channel
         self.lent = 0
         self.backlog = Backlog()
+        self.door = Door()
         self.alive = True
         self._arena: Arena | None = None
         self._released: list[int] = []

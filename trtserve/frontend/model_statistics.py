@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from trtserve.ipc.message import Statistics
+from trtserve.ipc.statistics import Statistics
 from trtserve.model.catalog import Version
 from trtserve.proto import grpc_service_pb2 as pb
 

@@ -4,29 +4,31 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
+from typing import Any
 
-import grpc
 import msgspec
 import uvloop
-from google.protobuf import descriptor_pb2
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from trtserve.clock import NS_PER_S
 from trtserve.config import Settings
-from trtserve.errors import Unavailable
+from trtserve.errors import ConfigurationError, OperatorError, Unavailable
 from trtserve.frontend import batch_service, debug_service, inference_service
 from trtserve.frontend.admission import Admission
+from trtserve.frontend.control import ControlCalls
 from trtserve.frontend.dispatch import Dispatcher
 from trtserve.frontend.health import Health
 from trtserve.frontend.link import WorkerLink
+from trtserve.frontend.roster import Roster
+from trtserve.frontend.server import GrpcServer
+from trtserve.frontend.telemetry import Telemetry
 from trtserve.ipc import message as m
 from trtserve.ipc.arena import Arena
 from trtserve.ipc.channel import Channel
+from trtserve.ipc.statistics import Statistics
 from trtserve.metrics import Recorder
-from trtserve.model.catalog import Catalog, Placement
-from trtserve.model.spec import ModelState
-from trtserve.proto import pool, trtserve_pb2  # noqa: F401  (registers its messages)
+from trtserve.model.catalog import Catalog
+from trtserve.proto import trtserve_pb2  # noqa: F401  (registers its messages)
+from trtserve.security.keeper import kept
 
 log = logging.getLogger(__name__)
 
@@ -41,21 +43,40 @@ COMPANY_FLUSHES = 32
 """Flushes for which two requests at once are remembered. A lone client never has two, and never
 waits."""
 
+_MAX_UNREAD = 512
+"""Datagrams of one worker that are read at once: more than a socket holds."""
+
 _HEALTH_NAMES = ("", inference_service.SERVICE, batch_service.SERVICE)
+
+_SERVICES = (inference_service.SERVICE, batch_service.SERVICE, debug_service.SERVICE)
 
 
 def main(control: Channel, start: m.Start) -> int:
     """Run until the supervisor says Stop or dies. Returns the exit status."""
     settings = msgspec.json.decode(start.settings, type=Settings)
-    logging.getLogger("grpc._cython.cygrpc").addFilter(_tells_more_than_that_a_call_is_over)
-    status: int = uvloop.run(FrontEnd(control, start, settings).run())
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
+    try:
+        front_end = FrontEnd(control, start, settings)
+    except ConfigurationError as error:
+        control.send(m.Fatal(error.problem, error.cure))
+        control.flush()
+        return 1
+    status: int = uvloop.run(front_end.run())
     return status
 
 
-def _tells_more_than_that_a_call_is_over(record: logging.LogRecord) -> bool:
-    """Drops what gRPC logs, with a traceback, where a call ended (its deadline, its client) in
-    the moment that it was answered: nobody waits for that answer, and nothing is wrong."""
-    return not str(record.msg).startswith("ExecuteBatchError raised in core")
+_NO_NEWS = (
+    "ExecuteBatchError raised in core",
+    "Invalid encoding on",
+    "Unexpected [UnicodeDecodeError] raised by servicer method",
+)
+"""How lines of gRPC's begin that come with a traceback and mean nothing: a call ended (its
+deadline, its client) in the moment that it was answered, so that nobody waits for that answer; or
+somebody sent metadata or a method's name that is not UTF-8, who could fill a disk with them."""
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(_NO_NEWS)
 
 
 class FrontEnd:
@@ -67,26 +88,32 @@ class FrontEnd:
         self._settings = settings
         self._arena = Arena.create(settings.arena_bytes, f"trtserve {start.name}")
         self._admission = Admission(settings.max_in_flight)
+        self._recorder = Recorder()
+        self._telemetry = Telemetry(settings, start.name, self._recorder)
         self._dispatcher = Dispatcher(
             self._arena, self._admission, int(settings.replay_patience_seconds * NS_PER_S),
-            self._want_flush,
+            self._want_flush, tracer=self._telemetry.tracer,
         )
-        self._catalog = Catalog()
+        self._roster = Roster(len(settings.devices.split(",")), self._use)
         self._links: dict[str, WorkerLink] = {}
-        self._workers = len(settings.devices.split(","))
-        self._settled: set[str] = set()
-        self._recorder = Recorder()
         self._flush_wanted = False
         self._company = 0
         self._turns = 0
         self._draining = False
-        self._questions: dict[int, asyncio.Future[m.Statistics]] = {}
+        self._questions: dict[int, asyncio.Future[Any]] = {}
         self._next_token = 1
         self._health = Health()
         self._health_said: bool | None = None
-        self._service = inference_service.InferenceService(
-            self._dispatcher, lambda: self._ready, self._ask_statistics
+        self._server = GrpcServer(
+            settings, start.index, lambda: self._roster.catalog, self._dispatcher.refusals.note,
+            kept(start.files),
         )
+        make_call = self._server.make_call
+        self._service = inference_service.InferenceService(
+            self._dispatcher, lambda: self._ready, self._ask_statistics, make_call=make_call,
+            control=ControlCalls(settings, self._ask_control),
+        )
+        self._batches = batch_service.BatchService(self._dispatcher, make_call=make_call)
         self._debug = debug_service.DebugService(self._tell_workers)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -95,9 +122,13 @@ class FrontEnd:
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[int] = self._loop.create_future()
         self._loop.add_reader(self._control.fileno(), self._read_control)
-        server = self._make_server()
+        handlers = (self._service.handler(), self._batches.handler(), self._debug.handler())
         try:
-            addresses = self._bind(server)
+            addresses = self._server.open(_SERVICES, handlers, self._health)
+        except OperatorError as error:
+            self._control.send(m.Fatal(str(error), error.cure))
+            self._control.flush()
+            return 1
         except (RuntimeError, OSError) as error:
             self._control.send(m.Fatal(
                 f"gRPC can not listen on {self._settings.host}:{self._settings.grpc_port}: "
@@ -105,10 +136,11 @@ class FrontEnd:
             ))
             self._control.flush()
             return 1
-        await server.start()
-        self._server = server
+        await self._server.start()
+        self._spawn(self._watch_server())
         self._control.send(m.Listening(tuple(addresses)))
         self._say_health()
+        self._telemetry.start(self._loop)
         self._beat()
         self._expire()
         try:
@@ -118,67 +150,31 @@ class FrontEnd:
             for link in self._links.values():
                 link.close()
             self._arena.close()
+            self._telemetry.close()
 
-    # --- gRPC ----------------------------------------------------------------------------
+    async def _watch_server(self) -> None:
+        """End with the server: a front end that lives and serves nobody would stay unnoticed."""
+        try:
+            await self._server.ended()
+        except Exception:
+            log.exception("the gRPC server has failed")
+        if not self._draining and not self._ended.done():
+            log.error("the gRPC server has ended by itself; this front end ends too")
+            self._ended.set_result(1)
 
-    def _make_server(self) -> grpc.aio.Server:
-        limit = self._settings.max_message_bytes
-        server = grpc.aio.server(options=(
-            ("grpc.so_reuseport", 1),
-            ("grpc.max_receive_message_length", limit),
-            ("grpc.max_send_message_length", limit),
-            ("grpc.max_concurrent_streams", self._settings.max_in_flight),
-        ))
-        server.add_generic_rpc_handlers((
-            self._service.handler(), batch_service.BatchService(self._dispatcher).handler(),
-            self._debug.handler(),
-        ))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        _describe_standard_services()
-        reflection.enable_server_reflection(
-            (
-                inference_service.SERVICE, batch_service.SERVICE, debug_service.SERVICE,
-                health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
-                reflection.SERVICE_NAME,
-            ),
-            server, pool=pool.POOL,
-        )
-        return server
-
-    def _bind(self, server: grpc.aio.Server) -> list[str]:
-        host = self._settings.host
-        address = f"[{host}]" if ":" in host else host
-        wanted = f"{address}:{self._settings.grpc_port}"
-        if server.add_insecure_port(wanted) == 0:
-            raise OSError("the address is in use")
-        addresses = [wanted]
-        # A Unix socket has one listener, so one front end serves it.
-        if self._settings.socket is not None and self._start.index == 1:
-            path = os.path.abspath(self._settings.socket)
-            if os.path.exists(path):
-                os.unlink(path)  # what a front end before us left; the supervisor checked it
-            server.add_insecure_port(f"unix:{path}")
-            addresses.append(f"unix:{path}")
-        return addresses
+    # --- readiness -----------------------------------------------------------------------
 
     @property
     def _ready(self) -> bool:
-        """Whether every worker has tried its models, and every model that should serve does."""
-        versions = self._catalog.versions()
-        return (
-            not self._draining
-            and len(self._settled) == self._workers
-            and all(version.state == ModelState.READY for version in versions)
-        )
+        """Whether every model that should serve does, and will for a while."""
+        return not self._draining and self._roster.ready
 
     def _say_health(self) -> None:
         ready = self._ready
         if ready != self._health_said:
             self._health_said = ready
-            status = health_pb2.HealthCheckResponse
-            value = status.SERVING if ready else status.NOT_SERVING
             for name in _HEALTH_NAMES:
-                self._spawn(self._health.set(name, value))
+                self._health.set(name, ready)
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
@@ -199,11 +195,14 @@ class FrontEnd:
                 case m.Reaped(peer, hopeless):
                     self._reaped(peer, hopeless)
                 case m.Poll(token):
+                    self._hear_workers()
                     self._control.send(m.Heartbeat(token, self._statistics()))
                 case m.StatisticsReply(token, statistics):
-                    question = self._questions.pop(token, None)
-                    if question is not None and not question.done():
-                        question.set_result(statistics)
+                    self._answered(token, statistics)
+                case m.ControlReply(token):
+                    self._answered(token, message)
+                case m.Wanted():
+                    self._roster.wanted(message)
                 case m.Drain():
                     self._draining = True
                     self._say_health()
@@ -228,12 +227,16 @@ class FrontEnd:
             self._ended.set_result(0)
 
     def _beat(self) -> None:
+        self._dispatcher.refusals.flush()
         self._control.send(m.Heartbeat(0, self._statistics()))
         self._want_flush()
         self._loop.call_later(_HEARTBEAT_SECONDS, self._beat)
 
-    def _statistics(self) -> m.Statistics:
+    def _statistics(self) -> Statistics:
         self._dispatcher.counts.write(self._recorder)
+        self._server.look(self._recorder)
+        self._recorder.errors = self._dispatcher.refusals.recent.samples()
+        self._telemetry.write(self._recorder)
         self._recorder.gauge("requests_in_flight", (), self._dispatcher.in_flight)
         assert self._arena.allocator is not None  # made by create()
         arena = self._arena.allocator.statistics()
@@ -241,13 +244,30 @@ class FrontEnd:
         self._recorder.gauge("arena_used_bytes", (self._start.name,), arena.used)
         return self._recorder.statistics()
 
-    async def _ask_statistics(self) -> m.Statistics:
-        token, self._next_token = self._next_token, self._next_token + 1
-        question: asyncio.Future[m.Statistics] = self._loop.create_future()
-        self._questions[token] = question
+    async def _ask_statistics(self) -> Statistics:
+        token, question = self._question()
         self._control.send(m.StatisticsRequest(token))
+        statistics: Statistics = await question
+        return statistics
+
+    async def _ask_control(self, request: m.ControlRequest, fd: int | None) -> m.ControlReply:
+        token, question = self._question()
+        self._control.send(msgspec.structs.replace(request, token=token), fd)
+        reply: m.ControlReply = await question
+        return reply
+
+    def _question(self) -> tuple[int, asyncio.Future[Any]]:
+        """A token for a question to the supervisor, and what will have its answer."""
+        token, self._next_token = self._next_token, self._next_token + 1
+        question: asyncio.Future[Any] = self._loop.create_future()
+        self._questions[token] = question
         self._want_flush()
-        return await question
+        return token, question
+
+    def _answered(self, token: int, answer: object) -> None:
+        question = self._questions.pop(token, None)
+        if question is not None and not question.done():
+            question.set_result(answer)
 
     # --- the workers ---------------------------------------------------------------------
 
@@ -260,6 +280,13 @@ class FrontEnd:
         self._loop.add_reader(link.channel.fileno(), self._read_worker, link)
         self._want_flush()
 
+    def _hear_workers(self) -> None:
+        """Read what they have sent: whoever polls may tell others afterwards that it counts."""
+        for link in list(self._links.values()):
+            for _ in range(_MAX_UNREAD):
+                if not link.alive or not self._read_worker(link):
+                    break
+
     def _read_worker(self, link: WorkerLink) -> bool:
         """Handle one datagram. False: the worker is gone (Reaped will follow)."""
         messages = link.channel.receive()
@@ -267,7 +294,7 @@ class FrontEnd:
             self._loop.remove_reader(link.channel.fileno())
             if link.alive:
                 link.alive = False
-                self._use(self._catalog.with_worker_away(link.peer))
+                self._roster.away(link.peer)
             return False
         for message in messages:
             match message:
@@ -276,16 +303,21 @@ class FrontEnd:
                 case m.Failed():
                     self._dispatcher.failed(message)
                 case m.ModelUpdate():
-                    self._model_update(link.peer, message)
-                case m.Costs(entries):
-                    self._use(self._catalog.with_costs(link.peer, entries))
+                    self._roster.update(link.peer, message)
+                    self._dispatcher.model_changed()
+                case m.Retire(variants):
+                    # What came before this was adopted: nothing new is sent to these.
+                    link.channel.send(m.Retired(variants))
+                    self._want_flush()
+                case m.Costs():
+                    self._roster.costs(link.peer, message)
                 case m.Attach():
                     link.attach()
                 case m.Traced():
                     self._debug.traced(message)
                 case m.Settled():
-                    self._settled.add(link.peer)
-                    self._say_health()
+                    self._roster.settled(link.peer)
+                    self._dispatcher.model_changed()
                 case _:
                     log.error("unexpected from a worker: %s", type(message).__name__)
         return bool(messages)
@@ -295,18 +327,7 @@ class FrontEnd:
             link.channel.send(message)
         self._want_flush()
 
-    def _model_update(self, peer: str, update: m.ModelUpdate) -> None:
-        costs = {(variant, bucket): cost for variant, bucket, cost in update.costs}
-        placement = Placement(
-            peer, update.state, update.reason, update.variant_ids, costs, lanes=update.lanes
-        )
-        self._use(self._catalog.with_placement(
-            update.model, update.version, update.spec, placement
-        ))
-        self._dispatcher.model_changed()
-
     def _use(self, catalog: Catalog) -> None:
-        self._catalog = catalog
         self._dispatcher.templates.use(catalog)
         self._say_health()
 
@@ -316,11 +337,10 @@ class FrontEnd:
             # What it answered before it died still counts.
             while self._read_worker(link):
                 pass
-        self._settled.discard(peer)
-        self._use(
-            self._catalog.with_worker_lost(peer) if hopeless
-            else self._catalog.with_worker_away(peer)
-        )
+        if hopeless:
+            self._roster.lost(peer)
+        else:
+            self._roster.away(peer)
         self._dispatcher.worker_reaped(peer)
         self._dispatcher.model_changed()
 
@@ -364,11 +384,3 @@ class FrontEnd:
         if self._dispatcher.parked:
             self._dispatcher.expire()
         self._loop.call_later(_EXPIRY_SECONDS, self._expire)
-
-
-def _describe_standard_services() -> None:
-    """Put the health and reflection services into our descriptor pool, for reflection."""
-    for source in (health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR):
-        file = descriptor_pb2.FileDescriptorProto()
-        source.CopyToProto(file)
-        pool.POOL.Add(file)

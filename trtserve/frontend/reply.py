@@ -10,6 +10,7 @@ from typing import Protocol
 
 from trtserve.errors import RequestError
 from trtserve.frontend import wire
+from trtserve.frontend.call import NO_CALL, Call
 from trtserve.proto import grpc_service_pb2 as pb
 from trtserve.proto import trtserve_pb2 as v1
 
@@ -17,8 +18,14 @@ Parts = list[bytes | memoryview]
 """Pieces of a serialized ModelInferResponse. Views are of shared memory: read them at once."""
 
 
+MAX_STREAM_BYTES = 64 << 20
+"""Of answers that one stream's client has not taken yet, before no more requests are read."""
+
+
 class Reply(Protocol):
-    """Takes the answer of one slot."""
+    """Takes the answer of one slot. `call` is the gRPC call that it belongs to."""
+
+    call: Call
 
     def answer(self, slot: int, parts: Parts, size: int) -> None:
         """It succeeded; the parts are `size` bytes together."""
@@ -30,9 +37,10 @@ class Reply(Protocol):
 class UnaryReply:
     """The answer of one call."""
 
-    __slots__ = ("future",)
+    __slots__ = ("call", "future")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, call: Call = NO_CALL) -> None:
+        self.call = call
         self.future: asyncio.Future[bytes] = loop.create_future()
 
     def answer(self, slot: int, parts: Parts, size: int) -> None:
@@ -49,9 +57,12 @@ class UnaryReply:
 class BatchReply:
     """The answers of one InferBatch call; `future` gets the serialized response."""
 
-    __slots__ = ("_items", "_missing", "future")
+    __slots__ = ("_items", "_missing", "call", "future")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, items: int) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, items: int, call: Call = NO_CALL
+    ) -> None:
+        self.call = call
         self.future: asyncio.Future[bytes] = loop.create_future()
         self._items: list[bytes] = [b""] * items
         self._missing = items
@@ -67,7 +78,7 @@ class BatchReply:
         """Keep the error of one item."""
         item = v1.InferBatchItem(error=v1.InferError(
             code=STATUS_NUMBERS[error.code],
-            message=str(error),
+            message=error.text,
             retry_after_ms=error.retry_after_ms or 0,
         ))
         self._set(slot, wire.batch_item(item.SerializeToString()))
@@ -82,19 +93,25 @@ class BatchReply:
 class StreamReply:
     """The answers of one stream, given out in the order of the slots."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, call: Call = NO_CALL) -> None:
+        self.call = call
         self._loop = loop
         self._slots: deque[bytes | None] = deque()
         self._first = 0
         self._wake: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._limit = 0
+        self._bytes = 0
         self._ended = False
 
     @property
     def waiting(self) -> int:
         """Answers not given out yet."""
         return len(self._slots)
+
+    def has_room(self, limit: int) -> bool:
+        """Whether fewer than `limit` answers are waiting, and not too many bytes of them."""
+        return len(self._slots) < limit and self._bytes < MAX_STREAM_BYTES
 
     def open_slot(self) -> int:
         """A slot for the next request."""
@@ -109,7 +126,7 @@ class StreamReply:
     def fail(self, slot: int, error: RequestError, request_id: bytes) -> None:
         """Keep one error, in band, with the request's id so that the client knows which."""
         message = pb.ModelStreamInferResponse(
-            error_message=str(error),
+            error_message=error.text,
             infer_response=pb.ModelInferResponse(id=request_id.decode(errors="replace")),
         )
         self._set(slot, message.SerializeToString())
@@ -124,19 +141,21 @@ class StreamReply:
         while True:
             if self._slots and self._slots[0] is not None:
                 self._first += 1
-                if self._room is not None and len(self._slots) <= self._limit:
+                answer = self._slots.popleft()
+                self._bytes -= len(answer or b"")
+                if self._room is not None and self.has_room(self._limit):
                     if not self._room.done():  # cancelled with the call
                         self._room.set_result(None)
                     self._room = None
-                return self._slots.popleft()
+                return answer
             if self._ended and not self._slots:
                 return None
             self._wake = self._loop.create_future()
             await self._wake
 
     async def below(self, limit: int) -> None:
-        """Wait until fewer than `limit` answers are waiting."""
-        if len(self._slots) >= limit:
+        """Wait until there is room for another one of `limit` answers."""
+        if not self.has_room(limit):
             self._limit = limit
             self._room = self._loop.create_future()
             await self._room
@@ -144,6 +163,7 @@ class StreamReply:
     def _set(self, slot: int, message: bytes) -> None:
         index = slot - self._first
         self._slots[index] = message
+        self._bytes += len(message)
         if index == 0:
             self._notify()
 
@@ -154,6 +174,7 @@ class StreamReply:
 
 STATUS_NUMBERS = {
     "CANCELLED": 1, "INVALID_ARGUMENT": 3, "DEADLINE_EXCEEDED": 4, "NOT_FOUND": 5,
-    "RESOURCE_EXHAUSTED": 8, "UNIMPLEMENTED": 12, "INTERNAL": 13, "UNAVAILABLE": 14,
+    "PERMISSION_DENIED": 7, "RESOURCE_EXHAUSTED": 8, "FAILED_PRECONDITION": 9,
+    "UNIMPLEMENTED": 12, "INTERNAL": 13, "UNAVAILABLE": 14, "UNAUTHENTICATED": 16,
 }
 """gRPC's status codes by name: https://grpc.github.io/grpc/core/md_doc_statuscodes.html"""

@@ -6,7 +6,7 @@ id and the bytes differ. A Template is the meaning of one head under one catalog
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -16,12 +16,18 @@ from trtserve.errors import InvalidRequest
 from trtserve.model.catalog import Catalog, Version
 from trtserve.model.route import Route, route, tensors_text
 from trtserve.model.spec import QueuePolicy, VersionSpec
+from trtserve.model.split import Turns
 from trtserve.model.tensor import DATATYPES, check_shape, encode
 from trtserve.proto import grpc_service_pb2 as pb
+
+T = TypeVar("T")
 
 MAX_CACHED_HEADS = 1024
 MAX_CACHED_HEAD_BYTES = 4096
 """Together they bound the cache at 4 MiB of keys."""
+
+MAX_PARAMETERS = 64
+"""Parameters of one request; those that have no meaning here count too."""
 
 MAX_TIMEOUT_NS = 10**9 * NS_PER_S
 """Thirty years: a deadline then still fits the 64 bits of a message."""
@@ -66,6 +72,8 @@ class Template:
     priority: int
     receipt: bool
     contents: tuple[bytes, ...] | None
+    asked: str = ""
+    """The version as the request named it: a number, a label or nothing."""
     heads: dict[tuple[tuple[int, ...], ...], bytes] = field(default_factory=dict)
     """Serialized response heads by the outputs' shapes."""
 
@@ -96,41 +104,95 @@ class Template:
         return head
 
 
+@dataclass(frozen=True, slots=True)
+class _Split:
+    """A head that names no version of a model whose traffic is split: one template for each
+    version that has had a turn."""
+
+    turns: Turns
+    templates: dict[int, Template]
+
+
 class Templates:
     """Templates by head, for one catalog at a time."""
 
     def __init__(self) -> None:
-        self.catalog = Catalog()
+        self.catalog = Catalog(complete=False)
         self._known: dict[bytes, Template] = {}
+        self._splits: dict[bytes, _Split] = {}
+        self._turns: dict[str, Turns] = {}
 
     def use(self, catalog: Catalog) -> None:
         """Route by a new catalog from now on."""
         self.catalog = catalog
         self._known.clear()
+        self._splits.clear()
 
     def find(self, head: bytes) -> Template:
-        """The template of a head. Raises what parsing, resolving and routing raise."""
+        """The template of a head: parsed, validated and routed.
+
+        Raises InvalidRequest, ModelNotFound or Unavailable, saying what came and what fits.
+        """
         known = self._known.get(head)
         if known is not None:
             return known
-        template = make_template(head, self.catalog)
-        if template.contents is None and len(head) <= MAX_CACHED_HEAD_BYTES:
-            if len(self._known) >= MAX_CACHED_HEADS:
-                self._known.pop(next(iter(self._known)))
-            self._known[head] = template
-        return template
+        split = self._splits.get(head)
+        if split is None:
+            message = _parsed(head)
+            turns = self._turns_of(message)
+            if turns is None:
+                template = _make(message, self.catalog, message.model_version)
+                if _lasts(template, head):
+                    _keep(self._known, head, template)
+                return template
+            split = _Split(turns, {})
+        number = split.turns.next()
+        turn = split.templates.get(number)
+        if turn is None:
+            turn = _make(_parsed(head), self.catalog, str(number))
+            if _lasts(turn, head):
+                split.templates[number] = turn
+                _keep(self._splits, head, split)
+        return turn
+
+    def _turns_of(self, message: pb.ModelInferRequest) -> Turns | None:
+        """Whose turn it is of the model's versions; None where its traffic is not split.
+
+        They outlast catalogs, which change with every measured cost: else a version of little
+        weight would never have its turn.
+        """
+        if message.model_version:
+            return None
+        shares = self.catalog.shares(message.model_name)
+        if not shares:
+            return None
+        turns = self._turns.get(message.model_name)
+        if turns is None or turns.shares != shares:
+            turns = self._turns[message.model_name] = Turns(shares)
+        return turns
 
 
-def make_template(head: bytes, catalog: Catalog) -> Template:
-    """Parse, validate and route a head.
+def _lasts(template: Template, head: bytes) -> bool:
+    """Whether a template is worth keeping: not where the head holds the inputs' bytes."""
+    return template.contents is None and len(head) <= MAX_CACHED_HEAD_BYTES
 
-    Raises InvalidRequest, ModelNotFound or Unavailable, saying what came and what fits.
-    """
+
+def _keep(cache: dict[bytes, T], head: bytes, value: T) -> None:
+    if head not in cache and len(cache) >= MAX_CACHED_HEADS:
+        cache.pop(next(iter(cache)))
+    cache[head] = value
+
+
+def _parsed(head: bytes) -> pb.ModelInferRequest:
     try:
-        message = pb.ModelInferRequest.FromString(head)
+        return pb.ModelInferRequest.FromString(head)
     except DecodeError as error:
         raise InvalidRequest("the message is not a ModelInferRequest") from error
-    version = catalog.resolve(message.model_name, message.model_version)
+
+
+def _make(message: pb.ModelInferRequest, catalog: Catalog, number: str) -> Template:
+    """The template of a message for that version, or label, of its model."""
+    version = catalog.resolve(message.model_name, number)
     spec = version.spec
     assert spec is not None  # resolve() gives no version without
     inputs = _inputs(message, spec)
@@ -146,6 +208,7 @@ def make_template(head: bytes, catalog: Catalog) -> Template:
         priority=priority,
         receipt=receipt,
         contents=_contents(message, inputs),
+        asked=message.model_version,
     )
 
 
@@ -164,8 +227,8 @@ def _inputs(message: pb.ModelInferRequest, spec: VersionSpec) -> tuple[InputPlan
                 f"input '{tensor.name}' came as {tensor.datatype or 'no datatype'}; {takes}"
             )
         _refuse_parameters(f"input '{tensor.name}'", tensor.parameters, _UNSERVED_INPUT)
+        elements = check_shape(tensor.shape)  # before it is copied: it may be long
         shape = tuple(tensor.shape)
-        elements = check_shape(shape)
         itemsize = DATATYPES[wanted.datatype].itemsize
         plans.append(InputPlan(
             tensor.name, position, wanted.datatype, shape, elements * itemsize if itemsize else -1
@@ -209,6 +272,10 @@ def _parameters(
     parameters: Mapping[str, pb.InferParameter], queue: QueuePolicy
 ) -> tuple[int, int, bool]:
     """(timeout in nanoseconds or 0, priority or 0, receipt)."""
+    if len(parameters) > MAX_PARAMETERS:
+        raise InvalidRequest(
+            f"{len(parameters)} parameters came; at most {MAX_PARAMETERS} are taken"
+        )
     timeout_us = _whole(parameters, "timeout", "microseconds")
     if queue.default_timeout_us and not (timeout_us and queue.allow_timeout_override):
         timeout_us = queue.default_timeout_us

@@ -14,13 +14,18 @@ Span = tuple[int, int]
 # Tags: field number << 3 | wire type 2 (length-delimited).
 _ID = 3 << 3 | 2
 _RAW_INPUT = 7 << 3 | 2
-_STREAM_ERROR = 1 << 3 | 2
 _RESPONSE_ID = b"\x1a"
-_RESPONSE_PARAMETERS = b"\x22"
 _RAW_OUTPUT = b"\x32"
 _STREAM_RESPONSE = b"\x12"
 _BATCH_ITEM = b"\x0a"
 _ITEM_RESPONSE = b"\x0a"
+
+MAX_FIELDS = 1024
+"""Fields on the top level of a request: inputs, outputs, raw contents, parameters. Without a
+limit a message of tiny fields would keep this process busy, and grow a hundredfold in memory."""
+
+MAX_BATCH_ITEMS = 16_384
+"""Requests of one InferBatch."""
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
@@ -60,7 +65,9 @@ def split_request(data: bytes, start: int, end: int) -> tuple[bytes, bytes, list
     raws: list[Span] = []
     request_id = b""
     position = run = start
-    while position < end:
+    for _ in range(MAX_FIELDS):
+        if position >= end:
+            break
         field = position
         tag = data[position]
         position += 1
@@ -90,6 +97,8 @@ def split_request(data: bytes, start: int, end: int) -> tuple[bytes, bytes, list
             position += 4
         else:
             raise InvalidRequest("the message is not a protobuf message")
+    if position < end:
+        raise InvalidRequest(f"the request has more than {MAX_FIELDS} fields")
     if position != end:
         raise InvalidRequest("the message is cut off or is not a protobuf message")
     if run < end:
@@ -118,6 +127,8 @@ def split_batch(data: bytes) -> list[Span]:
         length, position = _read_varint(data, position, end)
         if position + length > end:
             raise InvalidRequest("the message is cut off")
+        if len(items) >= MAX_BATCH_ITEMS:
+            raise InvalidRequest(f"the call has more than {MAX_BATCH_ITEMS} requests")
         items.append((position, position + length))
         position += length
     return items

@@ -13,6 +13,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -71,7 +72,7 @@ class Channel:
             self._outbox.append(message)
         else:
             self._pack()
-            self._backlog.append((b"\0" + self._encoder.encode([message]), [os.dup(fd)]))
+            self._backlog.append((b"\0" + self._encode([message]), [os.dup(fd)]))
 
     @property
     def waiting(self) -> bool:
@@ -85,7 +86,10 @@ class Channel:
         """
         if not self._backlog and self._outbox:
             # The usual case: everything in one datagram, through one reused buffer.
-            self._encoder.encode_into(self._outbox, self._out, 1)
+            try:
+                self._encoder.encode_into(self._outbox, self._out, 1)
+            except UnicodeEncodeError:
+                self._out[:] = b"\0" + self._encode(self._outbox)
             self._out[0] = _INLINE
             if len(self._out) <= MAX_DATAGRAM:
                 self._outbox.clear()
@@ -172,13 +176,22 @@ class Channel:
             pass
         return True
 
+    def _encode(self, messages: list[AnyMessage]) -> bytes:
+        try:
+            return self._encoder.encode(messages)
+        except UnicodeEncodeError:
+            # The name of a file need not be text. It must not end the process that tells of it.
+            return self._encoder.encode(
+                _as_text(msgspec.to_builtins(messages, builtin_types=(bytes,)))
+            )
+
     def _pack(self) -> None:
         """Move the outbox into datagrams."""
         pending, self._outbox = self._outbox, []
         groups = [pending] if pending else []
         while groups:
             group = groups.pop()
-            data = self._encoder.encode(group)
+            data = self._encode(group)
             if len(data) < MAX_DATAGRAM:
                 self._backlog.append((b"\0" + data, []))
             elif len(group) == 1:
@@ -186,6 +199,17 @@ class Channel:
             else:
                 middle = len(group) // 2
                 groups += (group[middle:], group[:middle])
+
+
+def _as_text(value: Any) -> Any:
+    """With every string as UTF-8 can hold it; what is no text is written as an escape."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, list | tuple):
+        return [_as_text(each) for each in value]
+    if isinstance(value, dict):
+        return {_as_text(key): _as_text(each) for key, each in value.items()}
+    return value
 
 
 def _write_file(data: bytes) -> int:

@@ -1,10 +1,9 @@
 """Everything that crosses a process border: typed, frozen, validated on arrival.
 
-Three conversations. A front end and a worker share the *data* channel: the front end lends
-blocks of its arena with Submit, the worker answers with Done (lending blocks of its own arena
-until Release) or Failed. The supervisor and each child share the *control* channel. Messages
-are MessagePack arrays (no field names), several to a datagram. A descriptor travels with the
-messages that say so.
+Two channels. A front end and a worker share the *data* channel: the front end lends blocks of its
+arena with Submit, the worker answers with Done (lending blocks of its own arena until Release) or
+Failed. The supervisor and each child share the *control* channel. Messages are MessagePack arrays
+(no field names), several to a datagram. A descriptor travels with the messages that say so.
 
 Ids are chosen by the sender: a request's by its front end, a lease's and a variant's by the
 worker. They mean something on one channel only.
@@ -12,6 +11,9 @@ worker. They mean something on one channel only.
 
 import msgspec
 
+from trtserve.ipc.recording import TracedBatch
+from trtserve.ipc.statistics import Statistics
+from trtserve.model.cost import Cost
 from trtserve.model.spec import ModelState, Shape, VersionSpec
 
 Bucket = tuple[Shape, ...]
@@ -52,7 +54,7 @@ class Submit(Message, frozen=True, tag=2):
 
 
 class Trace(Message, frozen=True, tag=5):
-    """Send Traced for every batch from now on, or no more."""
+    """Send Traced for every batch from now on, or no more. From the supervisor too."""
 
     on: bool
 
@@ -67,6 +69,12 @@ class Release(Message, frozen=True, tag=4):
     """The outputs of these leases were read."""
 
     leases: tuple[int, ...]
+
+
+class Retired(Message, frozen=True, tag=6):
+    """The answer to Retire: no Submit to these variants comes after this."""
+
+    variants: tuple[int, ...]
 
 
 # --- data: worker to front end -----------------------------------------------------------
@@ -89,7 +97,8 @@ class Timing(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How one batch went. `started_ns` is when it left the queue; stages in nanoseconds.
 
     `backlog_ns` is the lane time that everything which waits or runs on the worker should still
-    take, whoever asked for it.
+    take, whoever asked for it. `began_ns` is when the lane began to gather; the stages follow one
+    another from there.
     """
 
     lane: int
@@ -101,6 +110,7 @@ class Timing(msgspec.Struct, frozen=True, array_like=True, gc=False):
     compute_ns: int
     d2h_ns: int
     backlog_ns: int = 0
+    began_ns: int = 0
 
 
 class Done(Message, frozen=True, tag=10):
@@ -113,21 +123,41 @@ class Done(Message, frozen=True, tag=10):
     timing: Timing
 
 
+class Closed(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """For whom there is no room, so that front ends need not ask: for `for_ns` from now on, every
+    request of the same variant and bucket and at least as many rows that has less than `need_ns`
+    left until its deadline. `need_ns` 0: every one, whatever its deadline."""
+
+    for_ns: int
+    need_ns: int = 0
+
+
 class Failed(Message, frozen=True, tag=11):
-    """Requests that failed for one reason. `word` names the class in errors.py."""
+    """Requests that failed for one reason. `word` names the class in errors.py. `closed` comes
+    with a refusal that will be that of others, too."""
 
     ids: tuple[int, ...]
     word: str
     message: str
     retry_after_ms: int | None = None
+    closed: Closed | None = None
+
+
+class LoadMemory(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The memory that loading a version took of a device (on the CPU of the worker's process):
+    what stayed in use, and the most that was while it was loaded."""
+
+    device: str
+    resident_bytes: int
+    peak_bytes: int
 
 
 class ModelUpdate(Message, frozen=True, tag=12):
     """The state of one version on this worker, to front ends and to the supervisor.
 
     `spec` is None until the engines were read. `variant_ids` are in the order of the spec's
-    variants. `costs` are (variant id, bucket, nanoseconds a row), measured at warm-up. `lanes`
-    is how many of its batches may run at once.
+    variants. `costs` are (variant id, bucket, cost), measured at warm-up. `lanes` is how many of
+    its batches may run at once. `gone`: this worker was told to unload it, and has it no more.
     """
 
     model: str
@@ -136,11 +166,13 @@ class ModelUpdate(Message, frozen=True, tag=12):
     reason: str = ""
     spec: VersionSpec | None = None
     variant_ids: tuple[int, ...] = ()
-    costs: tuple[tuple[int, Bucket, int], ...] = ()
+    costs: tuple[tuple[int, Bucket, Cost], ...] = ()
     load_seconds: float = 0.0
     warnings: tuple[str, ...] = ()
     where: str = ""
     lanes: int = 1
+    gone: bool = False
+    memory: LoadMemory | None = None
 
     @property
     def full_reason(self) -> str:
@@ -148,42 +180,23 @@ class ModelUpdate(Message, frozen=True, tag=12):
         return f"{self.where}: {self.reason}" if self.where else self.reason
 
 
-class Costs(Message, frozen=True, tag=13):
-    """Measured costs that have changed: (variant id, bucket, nanoseconds a row)."""
+class Retire(Message, frozen=True, tag=16):
+    """These variants serve no new requests: whoever has adopted the ModelUpdates before this
+    message answers with Retired, and submits none to them after it."""
 
-    entries: tuple[tuple[int, Bucket, int], ...]
+    variants: tuple[int, ...]
+
+
+class Costs(Message, frozen=True, tag=13):
+    """Measured costs that have changed: (variant id, bucket, cost)."""
+
+    entries: tuple[tuple[int, Bucket, Cost], ...]
 
 
 class Settled(Message, frozen=True, tag=14):
     """The worker has tried to load every model that it found: later updates are changes."""
 
     models: int
-
-
-class TracedBatch(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One batch as a lane ran it. Times on the host's monotonic clock; durations in nanoseconds.
-
-    `requests` are (front end, its id, arrived_ns). It left the queue at `started_ns`; the lane
-    began to gather at `began_ns`, and the four stages follow one another from there. `rows` came
-    from clients; the engine ran `padded` rows. `error` is the failure's text, "" without one.
-    """
-
-    id: int
-    model: str
-    version: int
-    variant: str
-    bucket: Bucket
-    lane: int
-    rows: int
-    padded: int
-    requests: tuple[tuple[str, int, int], ...]
-    started_ns: int
-    began_ns: int
-    stage_ns: int
-    h2d_ns: int
-    compute_ns: int
-    d2h_ns: int
-    error: str = ""
 
 
 class Traced(Message, frozen=True, tag=15):
@@ -199,13 +212,17 @@ class Traced(Message, frozen=True, tag=15):
 class Start(Message, frozen=True, tag=20):
     """The first message to a child: which one it is, and the settings as JSON.
 
-    `device` is a worker's: `cpu`, `cuda:0` and so on.
+    `device` is a worker's: `cpu`, `cuda:0` and so on. `models` are (name, folder) of the models
+    that it loads; None: all in the repository. `files` are a front end's (security/keeper.py);
+    they hold a key, so this is never to be printed.
     """
 
     index: int
     name: str
     settings: bytes
     device: str = ""
+    models: tuple[tuple[str, str], ...] | None = None
+    files: bytes = b""
 
 
 class Connect(Message, frozen=True, tag=21):
@@ -240,32 +257,38 @@ class Stop(Message, frozen=True, tag=25):
     grace_seconds: float
 
 
+class LoadModel(Message, frozen=True, tag=26):
+    """Load a model from a folder, beside what serves, and answer with Staged.
+
+    Nothing changes for requests until CommitModel; after AbandonModel nothing is left of it.
+    `order` is the supervisor's number for all messages about this one change.
+    """
+
+    order: int
+    model: str
+    folder: str
+
+
+class CommitModel(Message, frozen=True, tag=27):
+    """Switch to what the order loaded, tell everybody, drain and free what served before."""
+
+    order: int
+
+
+class AbandonModel(Message, frozen=True, tag=28):
+    """Free what the order loaded: another worker could not load it."""
+
+    order: int
+
+
+class UnloadModel(Message, frozen=True, tag=29):
+    """Tell everybody that the model is gone, drain and free it."""
+
+    order: int
+    model: str
+
+
 # --- control: child to supervisor --------------------------------------------------------
-
-
-class CounterSample(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A counter's or gauge's value. Names and labels are those of metrics.py."""
-
-    name: str
-    labels: tuple[str, ...]
-    value: float
-
-
-class HistogramSample(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A histogram: observations in each bucket (not cumulative, the last is +Inf), their sum."""
-
-    name: str
-    labels: tuple[str, ...]
-    counts: tuple[int, ...]
-    total: float
-
-
-class Statistics(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Everything that one process, or all together, has counted since its start."""
-
-    counters: tuple[CounterSample, ...] = ()
-    gauges: tuple[CounterSample, ...] = ()
-    histograms: tuple[HistogramSample, ...] = ()
 
 
 class Heartbeat(Message, frozen=True, tag=30):
@@ -301,9 +324,65 @@ class StatisticsReply(Message, frozen=True, tag=34):
     statistics: Statistics
 
 
+class Staged(Message, frozen=True, tag=35):
+    """The worker's answer to LoadModel: the versions that are ready to serve. With `error` it
+    could not load the model, and holds nothing of it. `where` is for the operator only."""
+
+    order: int
+    versions: tuple[int, ...] = ()
+    error: str = ""
+    where: str = ""
+
+
+class Freed(Message, frozen=True, tag=36):
+    """What CommitModel, AbandonModel or UnloadModel let go is drained and freed.
+
+    Memory in use before the order began and after all was freed: the device's where it tells,
+    else the process's resident memory.
+    """
+
+    order: int
+    before_bytes: int
+    after_bytes: int
+
+
+class ControlRequest(Message, frozen=True, tag=37):
+    """A front end asks for a model to be loaded or (`load` False) unloaded.
+
+    `config` is the text of a config.pbtxt in place of the model's own ("": leave it); `files` are
+    (path in the model's folder, content's offset and size in the descriptor's memory); a
+    descriptor comes with the message if there are any.
+    """
+
+    token: int
+    model: str
+    load: bool
+    config: str = ""
+    files: tuple[tuple[str, int, int], ...] = ()
+
+
+class ControlReply(Message, frozen=True, tag=38):
+    """The supervisor's answer to a ControlRequest. `word` names the error's class in errors.py,
+    "" for success."""
+
+    token: int
+    word: str = ""
+    message: str = ""
+
+
+class Wanted(Message, frozen=True, tag=39):
+    """To front ends: which models should serve, so that readiness counts them and no others
+    (None: all that there are), and which versions are left out, told in their worker's place."""
+
+    models: tuple[str, ...] | None
+    left_out: tuple[tuple[str, ModelUpdate], ...] = ()
+
+
 AnyMessage = (
-    Attach | Submit | Trace | Cancel | Release | Done | Failed | ModelUpdate | Costs | Settled
-    | Traced
+    Attach | Submit | Trace | Cancel | Release | Retired
+    | Done | Failed | ModelUpdate | Costs | Settled | Traced | Retire
     | Start | Connect | Reaped | Poll | Drain | Stop
+    | LoadModel | CommitModel | AbandonModel | UnloadModel
     | Heartbeat | Listening | Fatal | StatisticsRequest | StatisticsReply
+    | Staged | Freed | ControlRequest | ControlReply | Wanted
 )

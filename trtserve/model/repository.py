@@ -7,7 +7,6 @@ Links are followed wherever they lead: mounted volumes are often made of them. N
 with a dot are passed over.
 """
 
-import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +14,9 @@ from pathlib import Path
 from trtserve.errors import OperatorError, RepositoryError
 from trtserve.model.configuration import ModelConfiguration, read_configuration
 from trtserve.model.finding import Finding
+from trtserve.model.layout import MODEL_NAME, PASSED_OVER, VERSION_NAME, is_text
 from trtserve.model.version_folder import VersionFolder, missing_version, read_version
-
-MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-"""Names that are safe in a path, a metric's label and a URL."""
-
-VERSION_NAME = re.compile(r"[1-9][0-9]{0,17}")
-"""A positive decimal number, short enough for the protocol's 64 bits."""
-
-PASSED_OVER = frozenset({"lost+found"})
-"""What file systems put into the root of a volume."""
+from trtserve.model.version_labels import check_served
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +70,19 @@ def scan(root: Path, suffixes: Collection[str]) -> Repository:
         entries = _visible(root)
     except OSError as error:
         return Repository(root, (), (_unreadable_root(root, error),))
-    folders = [entry for entry in entries if entry.is_dir() and entry.name not in PASSED_OVER]
+    folders = [
+        entry for entry in entries
+        if entry.is_dir() and entry.name not in PASSED_OVER and is_text(entry.name)
+    ]
     findings = [
-        finding for entry in entries if not entry.is_dir()
+        Finding(
+            "warning", str(root), f"a name is no UTF-8 and is passed over: {entry.name!a}",
+            "Rename it",
+        )
+        for entry in entries if not is_text(entry.name)
+    ]
+    findings += [
+        finding for entry in entries if not entry.is_dir() and is_text(entry.name)
         for finding in _loose_file(entry, ends)
     ]
     if not folders:
@@ -88,30 +90,34 @@ def scan(root: Path, suffixes: Collection[str]) -> Repository:
             "error", str(root), "the repository holds no models",
             f"Add ROOT/MODEL/1/FILE{ends[0] if ends else ''}",
         ))
-    models = tuple(_scan_model(folder, ends) for folder in folders)
+    models = tuple(read_model(folder.name, folder, ends) for folder in folders)
     return Repository(root, models, tuple(findings))
 
 
-def _scan_model(folder: Path, suffixes: tuple[str, ...]) -> ModelFolder:
+def read_model(name: str, folder: Path, suffixes: Collection[str]) -> ModelFolder:
+    """Read one model's folder, which need not be called as the model is.
+
+    Raises nothing: whatever is wrong is a finding.
+    """
     try:
-        return _read_model(folder, suffixes)
+        return _read_model(name, folder, tuple(suffixes))
     except OperatorError as error:
-        return ModelFolder(folder.name, folder, findings=(Finding.of(error),))
+        return ModelFolder(name, folder, findings=(Finding.of(error),))
     except OSError as error:
         finding = Finding(
             "error", str(error.filename or folder), f"can not be read: {error.strerror}",
             "Let this user read it",
         )
-        return ModelFolder(folder.name, folder, findings=(finding,))
+        return ModelFolder(name, folder, findings=(finding,))
 
 
-def _read_model(folder: Path, suffixes: tuple[str, ...]) -> ModelFolder:
-    if not MODEL_NAME.fullmatch(folder.name):
+def _read_model(name: str, folder: Path, suffixes: tuple[str, ...]) -> ModelFolder:
+    if not MODEL_NAME.fullmatch(name):
         raise RepositoryError(
-            f"'{folder.name}' is no model name", where=str(folder),
+            f"'{name}' is no model name", where=str(folder),
             cure="Use letters, digits, '.', '_' and '-', and begin with a letter or a digit",
         )
-    configuration = read_configuration(folder)
+    configuration = read_configuration(folder, name)
     entries = _visible(folder)
     numbers = {
         int(entry.name): entry
@@ -120,15 +126,15 @@ def _read_model(folder: Path, suffixes: tuple[str, ...]) -> ModelFolder:
     if not numbers:
         raise _no_versions(folder, entries, suffixes)
     only = configuration.default_model_filename
+    chosen = configuration.version_policy.choose(numbers)
+    check_served(configuration.names, chosen, numbers, configuration.origin)
     versions = tuple(
         read_version(number, numbers[number], only, suffixes) if number in numbers
         else missing_version(number, folder, sorted(numbers))
-        for number in configuration.version_policy.choose(numbers)
+        for number in chosen
     )
     strays = tuple(_strays(entries, numbers.values(), suffixes))
-    return ModelFolder(
-        folder.name, folder, configuration, versions, configuration.findings + strays
-    )
+    return ModelFolder(name, folder, configuration, versions, configuration.findings + strays)
 
 
 def _no_versions(

@@ -1,16 +1,20 @@
 """One version of a model on disk: which of its files are engines, and what is wrong with them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trtserve.model.finding import Finding
+from trtserve.model.layout import is_text
 
 _PLAN_SUFFIXES = (".plan", ".engine")
 """What TensorRT's tools write."""
 
 _PLANS_UNSERVED = "no TensorRT is installed here, which TensorRT plans need"
 _PLANS_CURE = "pip install 'trtserve[tensorrt]' (trtserve[rtx] for plans of TensorRT-RTX)"
+
+_PLAN_ON_CPU = "left out: plans run on GPUs only, and this version lives on the CPU"
+_PLAN_CURE = "Serve it on a GPU (--devices cuda:0), or take the plan away"
 
 _LFS_HEAD = b"version https://git-lfs"
 """How a Git LFS pointer begins: what a checkout without LFS has in a model's place."""
@@ -29,6 +33,11 @@ class VersionFolder:
     def error(self) -> str:
         """Why it can not be served; empty where nothing stands in the way."""
         return "; ".join(str(item) for item in self.findings if item.severity == "error")
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What disappoints though it is served."""
+        return tuple(str(item) for item in self.findings if item.severity == "warning")
 
 
 def read_version(
@@ -56,11 +65,24 @@ def read_version(
     return VersionFolder(version, path, files, tuple(problems))
 
 
+def without_plans(folder: VersionFolder) -> VersionFolder:
+    """The version as the CPU serves it: plans are left out, with a warning each, where there is
+    another engine file. Else it stays as it is, and its plans fail to load."""
+    plans = [file for file in folder.files if file.name.endswith(_PLAN_SUFFIXES)]
+    if not plans or len(plans) == len(folder.files):
+        return folder
+    left_out = tuple(Finding("warning", str(plan), _PLAN_ON_CPU, _PLAN_CURE) for plan in plans)
+    return replace(
+        folder, files=tuple(file for file in folder.files if file not in plans),
+        findings=(*folder.findings, *left_out),
+    )
+
+
 def missing_version(version: int, model: Path, present: Sequence[int]) -> VersionFolder:
     """A version that the policy names and that is not there."""
     finding = Finding(
         "error", str(model), f"version_policy names version {version}, which is not there",
-        f"Add {model.name}/{version}/ or name others: there is {', '.join(map(str, present))}",
+        f"Add the folder {version}, or name others: there is {', '.join(map(str, present))}",
     )
     return VersionFolder(version, model / str(version), (), (finding,))
 
@@ -70,7 +92,7 @@ def _is_unserved_plan(name: str, suffixes: tuple[str, ...]) -> bool:
 
 
 def _no_engine(path: Path, only: str, names: list[str], suffixes: tuple[str, ...]) -> Finding:
-    served = " and ".join(suffixes)
+    served = " or ".join(suffixes)
     there = f"there is {', '.join(names)}" if names else "it is empty"
     wanted = [only] if only in names else [] if only else names
     if any(_is_unserved_plan(name, suffixes) for name in wanted):
@@ -97,6 +119,8 @@ def _file_problems(file: Path) -> list[Finding]:
     def error(problem: str, cure: str) -> list[Finding]:
         return [Finding("error", str(file), problem, cure)]
 
+    if not is_text(file.name):
+        return error("the file's name is no UTF-8", "Rename it")
     if not file.exists():
         return error("this link leads nowhere", "Mount or mend what it points to")
     if not file.is_file():

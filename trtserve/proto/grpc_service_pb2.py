@@ -1,6 +1,6 @@
 """Made from protos/grpc_service.proto by `make proto`: do not edit."""
 
-# The source's sha256 26f9226316e92f74e8b984bc41e5402c4074ff9760f8afc12bbeefe6bdb43d4d
+# The source's sha256 24f07347ec1e4680156da05e4a5bb5f4152dee407b4b1716cb5fc49bad84a662
 
 import trtserve.proto.model_config_pb2  # noqa: F401
 from trtserve.proto.pool import register

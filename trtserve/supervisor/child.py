@@ -11,7 +11,8 @@ from enum import StrEnum
 from trtserve.clock import NS_PER_S
 from trtserve.errors import ProtocolError
 from trtserve.ipc.channel import Channel
-from trtserve.ipc.message import AnyMessage, Start, Statistics
+from trtserve.ipc.message import AnyMessage, Start
+from trtserve.ipc.statistics import Statistics
 from trtserve.supervisor.role import Role
 
 _log = logging.getLogger(__name__)
@@ -49,8 +50,13 @@ class Child:
         self.statistics = Statistics()
 
     @classmethod
-    def spawn(cls, role: Role, settings: bytes, now: int) -> "Child":
-        """Start a process and send it Start. Raises OSError when the system can not.
+    def spawn(
+        cls, role: Role, settings: bytes, now: int,
+        models: tuple[tuple[str, str], ...] | None = None, files: bytes = b"",
+    ) -> "Child":
+        """Start a process and send it Start, with the models that a worker loads (None: all in
+        the repository) or the files that a front end uses. Raises OSError when the system can
+        not.
 
         It gets a session of its own, so that a terminal's Ctrl-C reaches the supervisor only,
         and its standard output goes where the log goes.
@@ -69,7 +75,7 @@ class Child:
                 raise
         # Nobody else waits for this pid, so it can not have been given to another process yet.
         child = cls(process, os.pidfd_open(process.pid), Channel(ours), now)
-        child.control.send(Start(role.index, role.name, settings, role.device))
+        child.control.send(Start(role.index, role.name, settings, role.device, models, files))
         child.control.flush()
         return child
 

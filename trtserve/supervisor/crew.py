@@ -7,8 +7,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from trtserve.ipc.message import AnyMessage, Connect, Reaped, Statistics
+from trtserve.ipc.message import AnyMessage, Connect, Reaped
+from trtserve.ipc.statistics import Statistics
+from trtserve.security.keeper import Keeper
 from trtserve.supervisor.child import Child
+from trtserve.supervisor.desired import Models
 from trtserve.supervisor.post import Post
 from trtserve.supervisor.role import Kind, Role
 from trtserve.supervisor.totals import Totals, merged
@@ -22,19 +25,24 @@ Ready = Callable[[int], None]
 class Crew:
     """The posts and the processes in them.
 
-    `news` has what children said, in order, for the supervisor to act on. With `winding_down`
-    set nobody is replaced any more.
+    `news` has what children said, in order, for the supervisor to act on; `started` and `gone`
+    the posts that were filled and emptied. `models` says what a worker loads that starts in a
+    post, None for all in the repository. With `winding_down` set nobody is replaced any more.
     """
 
     def __init__(
-        self, selector: selectors.BaseSelector, roles: Iterable[Role], settings: bytes
+        self, selector: selectors.BaseSelector, roles: Iterable[Role], settings: bytes,
+        keeper: Keeper | None = None,
     ) -> None:
         self._selector = selector
         self._settings = settings
+        self._keeper = keeper or Keeper(None, None)
         self._retired = Totals()
         self.posts = [Post(role) for role in roles]
         self.news: deque[tuple[Post, AnyMessage]] = deque()
+        self.started: deque[Post] = deque()
         self.gone: deque[Post] = deque()
+        self.models: Callable[[Post], Models | None] = lambda _: None
         self.winding_down = False
 
     def of(self, kind: Kind) -> list[Post]:
@@ -54,8 +62,15 @@ class Crew:
         living = (post.child.statistics for post in self.posts if post.child is not None)
         return merged(self._retired.statistics(), living)
 
+    def statistics_later(self) -> Callable[[], Statistics]:
+        """As statistics(), of this moment, but added up when somebody wants them."""
+        living = [post.child.statistics for post in self.posts if post.child is not None]
+        retired = self._retired.statistics()
+        return lambda: merged(retired, living)
+
     def turn(self, now: int) -> None:
         """Start what is due and kill what hangs."""
+        self._keeper.turn(now)
         for post in self.posts:
             if post.child is not None:
                 if post.child.hung(now):
@@ -102,12 +117,15 @@ class Crew:
 
     def _start(self, post: Post, now: int) -> None:
         try:
-            child = Child.spawn(post.role, self._settings, now)
+            models = self.models(post) if post.role.kind is Kind.WORKER else None
+            files = self._keeper.contents() if post.role.kind is Kind.FRONT_END else b""
+            child = Child.spawn(post.role, self._settings, now, models, files)
         except OSError as error:
             _log.error("%s does not start: %s", post.role.name, error)
             post.start_ns = post.policy.died(now).at_ns
             return
         post.filled(child, now)
+        self.started.append(post)
         if post.restarts:
             _log.info("%s is started again", post.role.name)
         self._selector.register(

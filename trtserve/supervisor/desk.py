@@ -14,9 +14,11 @@ ANSWER_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is the daemon like? `fresh`: after all children have reported."""
+    """What is the daemon like? `fresh`: after all children have reported. `watching`: with what
+    the status page shows beside."""
 
     fresh: bool
+    watching: bool = False
     answer: Future[Snapshot] = field(default_factory=Future)
 
 
@@ -31,9 +33,9 @@ class Desk:
         self._questions: deque[Question] = deque()
         self.turned_ns = now_ns()
 
-    def snapshot(self, fresh: bool) -> Snapshot:
+    def snapshot(self, fresh: bool, watching: bool = False) -> Snapshot:
         """The daemon as it is now. Raises TimeoutError when the loop does not answer."""
-        question = Question(fresh)
+        question = Question(fresh, watching)
         self._questions.append(question)
         self._wake()
         return question.answer.result(ANSWER_SECONDS)

@@ -72,7 +72,8 @@ def _wait_for_start(control: Channel) -> Start | None:
         if messages:
             break
     if len(messages) != 1 or not isinstance(messages[0], Start):
-        raise ProtocolError(f"the first message to a child was {messages!r}, not Start alone")
+        kinds = ", ".join(type(message).__name__ for message in messages)
+        raise ProtocolError(f"the first message to a child was {kinds}, not Start alone")
     return messages[0]
 
 

@@ -16,9 +16,10 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 from trtserve import __version__
-from trtserve.ipc.message import CounterSample, HistogramSample
+from trtserve.ipc.statistics import CounterSample, HistogramSample
 from trtserve.metrics import METRICS, Kind, Metric
 from trtserve.model.spec import ModelState
 from trtserve.supervisor.host import CpuMeter, resident_bytes
@@ -117,6 +118,15 @@ def _models(snapshot: Snapshot) -> Iterator[Family]:
         "trtserve_model_load_duration_seconds", "How long loading and warming took.",
         labels=["model", "version"],
     )
+    kept, peak = (
+        GaugeMetricFamily(
+            f"trtserve_model_{name}_bytes", text, labels=["model", "version", "device"]
+        )
+        for name, text in (
+            ("memory", "Memory that loading a version took and kept; on the CPU of the worker."),
+            ("memory_peak", "The most that it took while it was loaded."),
+        )
+    )
     states: dict[tuple[str, str], set[ModelState]] = {}
     loads: dict[tuple[str, str], float] = {}
     for update in snapshot.models:
@@ -124,6 +134,9 @@ def _models(snapshot: Snapshot) -> Iterator[Family]:
         states.setdefault(key, set()).add(update.state)
         if update.state is ModelState.READY:
             loads[key] = max(loads.get(key, 0.0), update.load_seconds)
+        if update.state is ModelState.READY and update.memory is not None:
+            kept.add_metric([*key, update.memory.device], update.memory.resident_bytes)
+            peak.add_metric([*key, update.memory.device], update.memory.peak_bytes)
     for key, present in states.items():
         for each in ModelState:
             state.add_metric([*key, each], float(each in present))
@@ -131,6 +144,8 @@ def _models(snapshot: Snapshot) -> Iterator[Family]:
         duration.add_metric(key, seconds)
     yield state
     yield duration
+    yield kept
+    yield peak
 
 
 def _values(metric: Metric, samples: Iterable[CounterSample]) -> Family:
@@ -146,7 +161,15 @@ def _histogram(metric: Metric, samples: Iterable[HistogramSample]) -> Family:
     family = HistogramMetricFamily(f"trtserve_{metric.name}", metric.help, labels=metric.labels)
     edges = [*(str(edge) for edge in metric.edges), "+Inf"]
     for sample in samples:
-        buckets = list(zip(edges, accumulate(map(float, sample.counts)), strict=True))
+        buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = [
+            *zip(edges, accumulate(map(float, sample.counts)), strict=True)
+        ]
+        for found in sample.exemplars:
+            # One may come before the count, which another process makes.
+            if sample.counts[found.bucket]:
+                edge, count = buckets[found.bucket][:2]
+                exemplar = Exemplar({"trace_id": found.trace_id}, found.value, found.at)
+                buckets[found.bucket] = (edge, count, exemplar)
         family.add_metric(sample.labels, buckets, sample.total)
     return family
 

@@ -1,6 +1,7 @@
 """What the machine says about itself and its processes, from /proc."""
 
 import os
+import resource
 from pathlib import Path
 
 _PROC = Path("/proc")
@@ -14,6 +15,19 @@ def resident_bytes(pid: int) -> int | None:
     except (OSError, IndexError):
         return None
     return pages * os.sysconf("SC_PAGESIZE")
+
+
+def allow_files(wanted: int) -> int:
+    """Let this process and its children open as many files as the system lets them, connections
+    included; how many. Many systems begin with 1024, which is less than they allow."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:
+        hard = max(soft, wanted)
+    if soft != resource.RLIM_INFINITY and soft < hard:
+        # Not all of it: what goes through a table of all possible files takes for ever.
+        soft = max(soft, min(hard, wanted))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return wanted if soft == resource.RLIM_INFINITY else soft
 
 
 def memory() -> tuple[int, int]:

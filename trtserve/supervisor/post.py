@@ -18,7 +18,8 @@ class Post:
     """What is known about one role, across the processes that play it.
 
     `models` and `settled` are what the present worker reported, `addresses` what the present
-    front end listens on; they go with it.
+    front end listens on; they go with it. `unfinished` are the reports of the last worker, if it
+    died while it loaded its first models, and `had_settled` says whether it did not.
     """
 
     def __init__(self, role: Role) -> None:
@@ -29,8 +30,11 @@ class Post:
         self.starts = 0
         self.hopeless = False
         self.models: dict[tuple[str, int], ModelUpdate] = {}
+        self.unfinished: tuple[ModelUpdate, ...] = ()
         self.settled = False
+        self.had_settled = False
         self.addresses: tuple[str, ...] = ()
+        self._left_out: tuple[ModelUpdate, ...] = ()
 
     @property
     def restarts(self) -> int:
@@ -48,9 +52,22 @@ class Post:
         self.start_ns = None
         self.starts += 1
         self.policy.started(now)
+        self.leave_out(self._left_out)
+
+    def leave_out(self, updates: tuple[ModelUpdate, ...]) -> None:
+        """These versions are not given to the worker, and are told of in its place, until other
+        ones are."""
+        for update in self._left_out:
+            if self.models.get((update.model, update.version)) is update:
+                del self.models[update.model, update.version]
+        self._left_out = updates
+        if self.child is not None:
+            self.models.update({(update.model, update.version): update for update in updates})
 
     def emptied(self) -> None:
         """The process is gone, and what it said with it."""
+        self.had_settled = self.settled
+        self.unfinished = () if self.settled else tuple(self.models.values())
         self.child = None
         self.models.clear()
         self.settled = False
@@ -63,6 +80,8 @@ class Post:
         match message:
             case Heartbeat(statistics=statistics):
                 self.child.statistics = statistics
+            case ModelUpdate(gone=True):
+                self.models.pop((message.model, message.version), None)
             case ModelUpdate():
                 self.models[message.model, message.version] = message
             case Settled():

@@ -1,13 +1,15 @@
 """What the daemon is at one moment: frozen, so that other threads may read it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
-from trtserve.ipc.message import ModelUpdate, Statistics
+from trtserve.ipc.message import ModelUpdate
+from trtserve.ipc.statistics import Statistics
 from trtserve.model.spec import ModelState
 from trtserve.supervisor.child import ChildState
 from trtserve.supervisor.post import Post
 from trtserve.supervisor.role import Kind
+from trtserve.supervisor.status_watch import Watched
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,8 @@ class Snapshot:
     """The whole daemon. `not_ready` has one reason for each thing that is missing.
 
     `models` are the updates of all workers, in the order of names and versions. `settled`:
-    every front end listens and every worker has tried to load all its models.
+    every front end listens and every worker has tried to load all its models. `watched` is there
+    for who looks at the status page.
     """
 
     addresses: Addresses
@@ -45,6 +48,7 @@ class Snapshot:
     processes: tuple[ProcessView, ...]
     models: tuple[ModelUpdate, ...]
     statistics: Statistics
+    watched: Watched | None = None
 
     @property
     def ready(self) -> bool:
@@ -59,12 +63,15 @@ def settled(posts: Iterable[Post]) -> bool:
     )
 
 
-def not_ready(posts: Iterable[Post], *, stopping: bool) -> tuple[str, ...]:
+def not_ready(
+    posts: Iterable[Post], *, stopping: bool, wanted: Set[str] | None = None
+) -> tuple[str, ...]:
     """Why the daemon is not ready; () when it is.
 
     Strict, as Triton is by default: one model that should serve and does not makes the daemon
-    not ready, though it serves the others.
+    not ready, though it serves the others. Those that should are `wanted`; None: all there are.
     """
+    posts = list(posts)
     reasons = ["the daemon is stopping"] if stopping else []
     for post in posts:
         name = post.role.name
@@ -80,7 +87,12 @@ def not_ready(posts: Iterable[Post], *, stopping: bool) -> tuple[str, ...]:
             f"model {update.model} version {update.version} is {update.state} on {name}"
             + (f": {update.full_reason}" if update.full_reason else "")
             for _, update in sorted(post.models.items())
-            if update.state is not ModelState.READY
+            if update.state is not ModelState.READY and (wanted is None or update.model in wanted)
+        ]
+    if settled(posts):
+        known = {update.model for post in posts for update in post.models.values()}
+        reasons += [
+            f"model {model} is not loaded yet" for model in sorted((wanted or set()) - known)
         ]
     return tuple(reasons)
 

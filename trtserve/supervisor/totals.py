@@ -6,10 +6,17 @@ its gauges described the moment and go with it.
 
 from collections.abc import Iterable
 
-from trtserve.ipc.message import CounterSample, HistogramSample, Statistics
+from trtserve.ipc.statistics import (
+    CounterSample,
+    ErrorSample,
+    Exemplar,
+    HistogramSample,
+    Statistics,
+)
 from trtserve.metrics import Labels
 
 _Key = tuple[str, Labels]
+_Kind = tuple[str, str, str]
 
 _LATEST = "last_inference_ms"
 """The one value among `version_sums` that is a time of day: the latest counts, not the sum."""
@@ -22,6 +29,8 @@ class Totals:
         self._counters: dict[_Key, float] = {}
         self._gauges: dict[_Key, float] = {}
         self._histograms: dict[_Key, tuple[tuple[int, ...], float]] = {}
+        self._exemplars: dict[_Key, dict[int, Exemplar]] = {}
+        self._errors: dict[_Kind, ErrorSample] = {}
 
     def add(self, statistics: Statistics) -> None:
         """Add everything that one living process has counted."""
@@ -43,6 +52,16 @@ class Totals:
             self._histograms[key] = (
                 tuple(map(int.__add__, counts, histogram.counts)), total + histogram.total
             )
+            for exemplar in histogram.exemplars:
+                latest_of = self._exemplars.setdefault(key, {})
+                known = latest_of.get(exemplar.bucket)
+                if known is None or known.at <= exemplar.at:
+                    latest_of[exemplar.bucket] = exemplar
+        for error in statistics.errors:
+            kind = (error.model, error.version, error.word)
+            before_it = self._errors.get(kind)
+            if before_it is None or before_it.at_ns <= error.at_ns:
+                self._errors[kind] = error
 
     def statistics(self) -> Statistics:
         """The sums, in the order of names and labels."""
@@ -50,9 +69,13 @@ class Totals:
             tuple(CounterSample(*key, value) for key, value in sorted(self._counters.items())),
             tuple(CounterSample(*key, value) for key, value in sorted(self._gauges.items())),
             tuple(
-                HistogramSample(*key, counts, total)
+                HistogramSample(
+                    *key, counts, total,
+                    tuple(exemplar for _, exemplar in sorted(self._exemplars.get(key, {}).items())),
+                )
                 for key, (counts, total) in sorted(self._histograms.items())
             ),
+            tuple(error for _, error in sorted(self._errors.items())),
         )
 
 

@@ -15,20 +15,21 @@ import msgspec
 from trtserve.config import Settings
 from trtserve.ipc import message as m
 from trtserve.ipc.channel import Channel
+from trtserve.ipc.statistics import CounterSample, HistogramSample, Statistics
 from trtserve.metrics import LATENCY_EDGES
 from trtserve.model.spec import ModelState
 
 HEARTBEAT_MS = 1000
 
-STATISTICS = m.Statistics(
+STATISTICS = Statistics(
     counters=(
-        m.CounterSample("requests", ("toy", "1", "ok"), 3),
-        m.CounterSample("version_sums", ("toy", "1", "success"), 3),
-        m.CounterSample("version_sums", ("toy", "1", "request_ns"), 6_000_000),
+        CounterSample("requests", ("toy", "1", "ok"), 3),
+        CounterSample("version_sums", ("toy", "1", "success"), 3),
+        CounterSample("version_sums", ("toy", "1", "request_ns"), 6_000_000),
     ),
-    gauges=(m.CounterSample("requests_in_flight", (), 2),),
+    gauges=(CounterSample("requests_in_flight", (), 2),),
     histograms=(
-        m.HistogramSample(
+        HistogramSample(
             "request_duration_seconds", ("toy", "1"),
             (0, 0, 0, 0, 3, *(0 for _ in LATENCY_EDGES[4:])), 0.006,
         ),
@@ -61,6 +62,27 @@ def patient_front_end(control: Channel, start: m.Start) -> int:
     )
 
 
+def front_end_that_loads_good(control: Channel, start: m.Start) -> int:
+    """Asks for the model `good` once it has a worker."""
+    return _load(control, start, "good")
+
+
+def front_end_that_loads_broken(control: Channel, start: m.Start) -> int:
+    """Asks for the model `broken` once it has a worker."""
+    return _load(control, start, "broken")
+
+
+def front_end_that_loads_deadly(control: Channel, start: m.Start) -> int:
+    """Asks for the model `deadly` once it has a worker."""
+    return _load(control, start, "deadly")
+
+
+def _load(control: Channel, start: m.Start, model: str) -> int:
+    return _Child(control, start).live(
+        [m.Listening(("here",))], on_connect=m.ControlRequest(7, model, True)
+    )
+
+
 def stubborn_front_end(control: Channel, start: m.Start) -> int:
     """Ignores Stop."""
     return _Child(control, start).live([m.Listening(("here",))], ends=lambda _: False)
@@ -76,6 +98,44 @@ def worker(control: Channel, start: m.Start) -> int:
 def broken_worker(control: Channel, start: m.Start) -> int:
     """Serves one model and fails at another."""
     return _Child(control, start).live([READY, BROKEN, m.Settled(2)])
+
+
+def loading_worker(control: Channel, start: m.Start) -> int:
+    """Loads models as it is told. The second worker can not load `broken`, and dies of
+    `deadly`."""
+    child = _Child(control, start)
+    models: dict[int, str] = {}
+
+    def answer(message: m.AnyMessage) -> Sequence[m.AnyMessage] | None:
+        match message:
+            case m.LoadModel(order, model):
+                models[order] = model
+                if start.index and model == "deadly":
+                    return None
+                error = "it is broken" if start.index and model == "broken" else ""
+                return [m.Staged(order, () if error else (1,), error)]
+            case m.CommitModel(order):
+                return [m.ModelUpdate(models[order], 1, ModelState.READY), m.Freed(order, 2, 1)]
+            case m.AbandonModel(order):
+                return [m.Freed(order, 2, 1)]
+        return []
+
+    child.say(f"starts with {', '.join(name for name, _ in start.models or ()) or 'nothing'}")
+    return child.live([m.Settled(0)], answer=answer)
+
+
+def choking_worker(control: Channel, start: m.Start) -> int:
+    """Dies while it loads the model `choke`, which comes second, unless that is left out."""
+    child = _Child(control, start)
+    if start.models is not None and "choke" not in dict(start.models):
+        child.say(f"loads {', '.join(name for name, _ in start.models)}")
+        return child.live([READY, m.Settled(1)])
+    child.say("chokes")
+    for message in (READY, m.ModelUpdate("choke", 1, ModelState.LOADING),
+                    m.ModelUpdate("next", 1, ModelState.LOADING)):
+        control.send(message)
+    control.flush()
+    return 3
 
 
 def silent_worker(control: Channel, start: m.Start) -> int:
@@ -120,8 +180,9 @@ class _Child:
         *,
         ends: Callable[[m.Stop], bool] = lambda _: True,
         on_connect: m.AnyMessage | None = None,
+        answer: Callable[[m.AnyMessage], Sequence[m.AnyMessage] | None] = lambda _: (),
     ) -> int:
-        """Say hello, then answer the supervisor until Stop or its death."""
+        """Say hello, then answer the supervisor until Stop, its death, or an answer of None."""
         self.say("started")
         control = self._control
         control.send(m.Heartbeat(0, STATISTICS))
@@ -145,6 +206,12 @@ class _Child:
                     os.close(control.take_fd())
                     if on_connect is not None:
                         control.send(on_connect)
+                        on_connect = None
+                answers = answer(message)
+                if answers is None:
+                    return 3
+                for reply in answers:
+                    control.send(reply)
                 if isinstance(message, m.Stop) and ends(message):
                     control.flush()
                     return 0
@@ -156,6 +223,10 @@ def _words(message: m.AnyMessage) -> str:
             return f"Connect {peer}"
         case m.Reaped(peer=peer, hopeless=hopeless):
             return f"Reaped {peer}{' hopeless' if hopeless else ''}"
+        case m.LoadModel(model=model):
+            return f"LoadModel {model}"
+        case m.ControlReply(token=token, word=word, message=text):
+            return f"ControlReply {token} {word or 'ok'}: {text}"
         case m.Stop(grace_seconds=grace):
             return f"Stop {grace:.0f}"
         case m.StatisticsReply(token=token, statistics=statistics):

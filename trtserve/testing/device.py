@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from trtserve.device.host import HostBuffer, HostGrowingBuffer
 from trtserve.device.interface import Copy, Event, Stream
+from trtserve.device.vitals import Vitals
 from trtserve.errors import DeviceError
 from trtserve.testing.clock import FakeClock
 
@@ -227,6 +228,7 @@ class FakeDevice:
         self.allocated_bytes = 0
         self.staging_bytes = 0
         self.total_bytes: int | None = None
+        self.said: Vitals | None = None
         self.streams: list[FakeStream] = []
         self.graphs: list[FakeGraph] = []
         """All graphs that streams have recorded."""
@@ -260,6 +262,10 @@ class FakeDevice:
         if self.total_bytes is None:
             return None
         return self.total_bytes - self.allocated_bytes, self.total_bytes
+
+    def vitals(self) -> Vitals | None:
+        """What `said` is set to."""
+        return self.said
 
     def attach(self, address: int, size: int) -> None:
         """Note the region."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from trtserve.device.host import HostBuffer
-from trtserve.device.interface import Device, Stream
+from trtserve.device.interface import Buffer, Device, Stream
 from trtserve.engine.interface import TensorMemory
 from trtserve.engine.scratch import Scratch
 from trtserve.errors import ModelLoadError
@@ -55,7 +55,7 @@ class FakeScript:
     `shapes_known`: whether outputs can be placed before the run, by their inputs' shapes.
     `pins` and `captures` are what the engine says of itself; `capture` is what capturing raises,
     or, given a function, what replays compute. Each context holds `scratch_bytes` of its lane's
-    scratch memory.
+    scratch memory. The engine takes `weight_bytes` of the device that it is loaded on.
     """
 
     compute: Callable[[Arrays], Arrays] = identity
@@ -67,6 +67,7 @@ class FakeScript:
     capture: Exception | Callable[[Arrays], Arrays] | None = None
     context_failures: Mapping[int, Exception] = field(default_factory=dict)
     scratch_bytes: int = 0
+    weight_bytes: int = 0
 
 
 class FakeEngine:
@@ -80,6 +81,7 @@ class FakeEngine:
         self.runs = 0
         self.contexts: list[FakeContext] = []
         self.closed = False
+        self.weights: Buffer | None = None
 
     @property
     def pins(self) -> bool:
@@ -108,6 +110,8 @@ class FakeEngine:
     def close(self) -> None:
         """Twice is harmless. Raises AssertionError while a context is open."""
         assert all(context.closed for context in self.contexts), "a context is still open"
+        if self.weights is not None:
+            self.weights.close()
         self.closed = True
 
 
@@ -221,11 +225,14 @@ class FakeContext:
 
 
 class FakeRuntime:
-    """Hands out prepared engines by file name; nothing is read."""
+    """Hands out prepared engines by file name; nothing is read. A file that is loaded more than
+    once needs a function that makes a new one each time."""
 
     suffixes = (".fake",)
 
-    def __init__(self, engines: Mapping[str, FakeEngine | ModelLoadError]) -> None:
+    def __init__(
+        self, engines: Mapping[str, FakeEngine | ModelLoadError | Callable[[], FakeEngine]]
+    ) -> None:
         self._engines = engines
 
     def load(self, path: str, device: Device, options: Mapping[str, str]) -> FakeEngine:
@@ -235,7 +242,10 @@ class FakeRuntime:
             raise ModelLoadError("no such fake engine", where=path, cure="Prepare one")
         if isinstance(found, ModelLoadError):
             raise found
-        return found
+        engine = found if isinstance(found, FakeEngine) else found()
+        if engine.script.weight_bytes:
+            engine.weights = device.allocate(engine.script.weight_bytes)
+        return engine
 
 
 def memory_of(array: np.ndarray[Any, Any]) -> TensorMemory:

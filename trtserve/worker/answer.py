@@ -7,6 +7,7 @@ from trtserve.ipc.message import Done, Failed, OutputBlock, Timing
 from trtserve.worker.lane import LaneResult
 from trtserve.worker.leases import Leases
 from trtserve.worker.link import FrontEndLink
+from trtserve.worker.no_room import NoRoom
 from trtserve.worker.request import Batch, Request
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ def answer(
     timing = Timing(
         result.lane, len(batch.requests), batch.rows, batch.started_ns,
         result.stage_ns, result.h2d_ns, result.compute_ns, result.d2h_ns, backlog_ns,
+        result.began_ns,
     )
     lease = leases.lend(result.blocks, [link for link in groups if link.alive])
     for link, (first, last) in groups.items():
@@ -51,7 +53,8 @@ def answer(
 
 def failed(ids: tuple[int, ...], error: RequestError) -> Failed:
     """The message that carries an error to a front end."""
-    return Failed(ids, error.word, str(error), error.retry_after_ms)
+    closed = error.closed if isinstance(error, NoRoom) else None
+    return Failed(ids, error.word, str(error), error.retry_after_ms, closed)
 
 
 def _by_owner(requests: list[Request]) -> dict[FrontEndLink, tuple[int, int]]:

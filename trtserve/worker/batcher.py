@@ -18,44 +18,27 @@ that has as many batches running as it may is passed over until one of them fini
 that were found to add little are kept for full batches (see concurrency.py).
 """
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection
 from itertools import count
 
 from trtserve.clock import NS_PER_MS
 from trtserve.errors import Cancelled, ProtocolError, RequestError
 from trtserve.ipc.message import Bucket
+from trtserve.model.cost import Cost
 from trtserve.model.spec import QueuePolicy
+from trtserve.worker.batcher_statistics import BatcherStatistics
 from trtserve.worker.bucket_queue import NEVER, BucketQueue
 from trtserve.worker.choice import choose
 from trtserve.worker.concurrency import LaneBudget
 from trtserve.worker.latency import LatencyTable
+from trtserve.worker.promise import check_time
 from trtserve.worker.request import Batch, Request
 from trtserve.worker.tables import LatencyTables
-from trtserve.worker.variant import (
-    UNLIMITED,
-    Share,
-    Variant,
-    Version,
-    refusal,
-    too_late,
-)
+from trtserve.worker.variant import UNLIMITED, Share, Variant, Version, refusal, too_late
 
 LEAD_NS = 100 * NS_PER_MS
 """How much more lane time than its fair share a model may have by urgent deadlines. Without a
 limit, a flood of requests with short deadlines would starve every model that sets none."""
-
-
-@dataclass(frozen=True, slots=True)
-class BatcherStatistics:
-    """A snapshot: requests queued for each (model, version), lanes (reserved ones too), buckets
-    with requests in them, latency tables."""
-
-    queued: Mapping[tuple[str, int], int]
-    lanes: int
-    lanes_busy: int
-    buckets: int
-    tables: int
 
 
 class Batcher:
@@ -96,18 +79,26 @@ class Batcher:
         """Take requests for a variant from now on. `max_batch` 0: its requests run one by one.
 
         All variants of a version share its queue limit and the number of lanes that it may be on
-        at once (None: all), which the first one sets.
+        at once (None: all), which the latest one sets: while a version takes the place of another
+        of its number, requests of both count.
         """
         share = self._shares.setdefault(model, Share())
         found = self._versions.get((model, version))
         if found is None:
-            max_queue = queue.max_queue_size or self._default_max_queue
-            max_running = UNLIMITED if lanes is None else lanes
-            found = Version(model, version, max_queue, max_running, share)
-            self._versions[model, version] = found
+            found = self._versions[model, version] = Version(model, version, share)
             share.versions += 1
+        found.max_queue = queue.max_queue_size or self._default_max_queue
+        found.max_running = UNLIMITED if lanes is None else lanes
+        if self._queues:
+            self._ready_ns = 0  # it may run on more lanes than before
         found.variants += 1
         self._variants[variant] = Variant(variant, found, max_batch, queue)
+
+    def holds(self, variants: Collection[int]) -> bool:
+        """Whether any request of these variants waits or runs."""
+        return any(queue.variant.id in variants for queue in self._queues.values()) or any(
+            batch.variant in variants for batch, _ in self._running.values()
+        )
 
     def remove_variant(self, variant: int) -> list[Request]:
         """Take no more requests for it and forget what was learned; returns those that waited.
@@ -136,7 +127,8 @@ class Batcher:
         for queue in self._queues.values():
             self._revalue(queue)
             queue.refresh()
-        self._ready_ns = 0
+        if self._queues:
+            self._ready_ns = 0
 
     # --- the pool of lanes ---------------------------------------------------------------
 
@@ -166,24 +158,27 @@ class Batcher:
 
         Raises, with nothing queued: Unavailable for a variant that is not served, InvalidRequest
         for a number of rows that never fits, DeadlineExceeded, Cancelled, and Overloaded (with
-        the time in which the queue should drain) when the version's queue is full.
+        the time in which the queue should drain) when it is full or too long for the deadline.
         """
         submit = request.submit
         variant = self._variants.get(submit.variant)
         if variant is None or request.cancelled or 0 < submit.deadline_ns <= now:
             raise refusal(request, variant, now)
-        if variant.batched:
-            if not 0 < submit.rows <= variant.max_rows:
-                raise variant.misfit(submit.rows)
-            request.rows = submit.rows
-        else:
-            request.rows = 1
+        if variant.batched and not 0 < submit.rows <= variant.max_rows:
+            raise variant.misfit(submit.rows)
+        request.rows = submit.rows if variant.batched else 1
         version = variant.version
         if version.queued >= version.max_queue:
             raise version.overloaded(self.lanes)
         request.rank = variant.rank(submit.priority) if variant.levels else 0
         key = (submit.variant, submit.bucket)
         queue = self._queues.get(key)
+        if submit.deadline_ns and not variant.levels:
+            busy = self._running_ns if len(self._running) >= self.lanes else 0
+            check_time(
+                request, variant, self._tables.get(*key), self._queues.values(), self.lanes,
+                self._waiting_ns, busy, now,
+            )
         if queue is None:
             table = self._tables.use(key, variant.max_rows)
             queue = self._queues[key] = BucketQueue(variant, submit.bucket, table)
@@ -191,11 +186,11 @@ class Batcher:
             queue.share.virtual_ns = max(queue.share.virtual_ns, self._virtual_ns)
         version.queued += 1
         queue.push(request)
-        self._waiting_ns += request.rows * queue.row_ns
+        self._wait(version, request.rows * queue.row_ns)
         if queue.ready_ns < self._ready_ns and version.running < version.max_running:
             self._ready_ns = queue.ready_ns
-        if 0 < submit.deadline_ns < self._expiry_ns:
-            self._expiry_ns = submit.deadline_ns
+        if submit.deadline_ns:
+            self._expiry_ns = min(self._expiry_ns, queue.expiry_ns())
 
     def cancel(self, request: Request) -> None:
         """The caller is gone. If it waits, `take_dropped` returns it; if it runs, it runs on."""
@@ -288,10 +283,10 @@ class Batcher:
         table.record(rows, service_ns)
         self._learned(key, table)
 
-    def cost(self, variant: int, bucket: Bucket) -> int | None:
-        """Nanoseconds a row at the best batch size measured; None when nothing was measured."""
+    def cost(self, variant: int, bucket: Bucket, now: int = 0) -> Cost | None:
+        """What batches take by their size, for the router; None when nothing was measured."""
         table = self._tables.get(variant, bucket)
-        return None if table is None else table.row_cost()
+        return None if table is None else table.cost(now)
 
     def estimate(self, batch: Batch) -> int | None:
         """How long a batch should take, in nanoseconds; None before the first measurement."""
@@ -307,10 +302,9 @@ class Batcher:
         """How full everything is."""
         return BatcherStatistics(
             queued={key: version.queued for key, version in self._versions.items()},
-            lanes=self.lanes_in_all,
-            lanes_busy=len(self._running),
-            buckets=len(self._queues),
-            tables=len(self._tables),
+            limits={key: version.max_queue for key, version in self._versions.items()},
+            lanes=self.lanes_in_all, lanes_busy=len(self._running),
+            buckets=len(self._queues), tables=len(self._tables),
         )
 
     # --- deciding ------------------------------------------------------------------------
@@ -356,15 +350,15 @@ class Batcher:
         return None if table is None else table.alone(batch.rows)
 
     def _expire(self, now: int) -> None:
-        """Drop every request whose deadline has passed, and find the next deadline."""
+        """Drop every request that can not be in time any more, and find the next such time."""
         soonest = NEVER
         for queue in list(self._queues.values()):
-            soonest_here = queue.earliest_deadline()
+            soonest_here = queue.expiry_ns()
             if soonest_here <= now:
                 expired = queue.take_expired(now)
                 self._changed(queue, len(expired), sum([request.rows for request in expired]))
                 self._dropped += [(request, too_late(request, now)) for request in expired]
-                soonest_here = queue.earliest_deadline()
+                soonest_here = queue.expiry_ns()
             soonest = min(soonest, soonest_here)
         self._expiry_ns = soonest
 
@@ -377,7 +371,7 @@ class Batcher:
     def _changed(self, queue: BucketQueue, left: int, rows: int) -> None:
         """So many requests, with so many rows, have left a queue."""
         queue.version.queued -= left
-        self._waiting_ns -= rows * queue.row_ns
+        self._wait(queue.version, -rows * queue.row_ns)
         if queue.count:
             queue.refresh()
             self._reconsider(queue)
@@ -396,4 +390,9 @@ class Batcher:
         """What a row costs may have changed."""
         before = queue.row_ns
         queue.revalue()
-        self._waiting_ns += queue.rows * (queue.row_ns - before)
+        self._wait(queue.version, queue.rows * (queue.row_ns - before))
+
+    def _wait(self, version: Version, more_ns: int) -> None:
+        """So much more lane time waits, or less."""
+        self._waiting_ns += more_ns
+        version.waiting_ns += more_ns

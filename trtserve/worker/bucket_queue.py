@@ -30,12 +30,12 @@ class BucketQueue:
     - `oldest_ns`: the arrival of the request that has waited longest.
     - `rank`: the most urgent one's.
 
-    `row_ns` is the lane time that a row should take in a full batch, 0 before the first
-    measurement; `revalue` brings it up to date.
+    `row_ns` is the lane time that a row should take in a full batch, and `least_ns` the quickest
+    time of a lone row, 0 before the first measurement; `revalue` brings them up to date.
     """
 
     __slots__ = (
-        "_deadlines", "_lines", "_pushed", "bucket", "count", "latest_ns", "oldest_ns",
+        "_deadlines", "_lines", "_pushed", "bucket", "count", "latest_ns", "least_ns", "oldest_ns",
         "overdue_ns", "rank", "ready_ns", "row_ns", "rows", "share", "table", "variant", "version",
     )
 
@@ -96,17 +96,17 @@ class BucketQueue:
             while line:
                 request = line[0]
                 if taken and request.rows > room:
-                    return taken
+                    return self._took(taken)
                 taken.append(line.popleft())
                 room -= request.rows
                 self._left(request)
             del self._lines[rank]
-        return taken
+        return self._took(taken)
 
     def take_expired(self, now: int) -> list[Request]:
-        """Take out those whose deadline has passed, earliest first. The caller refreshes."""
+        """Take out those that can not be in time any more, earliest first. The caller refreshes."""
         expired = []
-        while self.earliest_deadline() <= now:
+        while self.expiry_ns() <= now:
             request = self._deadlines[0][2]
             self.remove(request)
             expired.append(request)
@@ -119,6 +119,16 @@ class BucketQueue:
             heappop(deadlines)
         return deadlines[0][0] if deadlines else NEVER
 
+    def expiry_ns(self) -> int:
+        """When the first of those that wait can not be in time any more, however quickly it runs;
+        NEVER without a deadline.
+
+        One that waits alone is tried until its deadline: nobody loses by it, and what was learned
+        may be wrong.
+        """
+        deadline = self.earliest_deadline()
+        return deadline - self.least_ns if deadline != NEVER and self.count > 1 else deadline
+
     def full_size(self) -> int:
         """The rows at which waiting for more ends."""
         variant = self.variant
@@ -130,6 +140,7 @@ class BucketQueue:
         """Work out anew what a row costs, after the table has learned."""
         rows = self.full_size()
         self.row_ns = (self.table.estimate(rows) or 0) // rows
+        self.least_ns = self.table.alone(1) or 0
 
     def refresh(self) -> None:
         """Work out anew when to start, after the queue or its table has changed."""
@@ -165,6 +176,11 @@ class BucketQueue:
         if not full:
             last_call = deadline - (self.table.estimate(rows + 1) or 0)
             self.ready_ns = min(self.ready_ns, last_call)
+
+    def _took(self, taken: list[Request]) -> list[Request]:
+        """The requests of a batch, once its size is noted."""
+        self.table.left(sum([request.rows for request in taken]))
+        return taken
 
     def _left(self, request: Request) -> None:
         request.queued = False

@@ -51,6 +51,12 @@ class LaneBuffers:
             del self._places[place]
             kept.buffer.close()
 
+    def trim(self) -> None:
+        """Free the places that nobody holds: those of shapes that nobody foresaw, whose model may
+        be gone. Not while a batch runs."""
+        for place in [place for place, kept in self._places.items() if kept.holders <= 0]:
+            self._places.pop(place).buffer.close()
+
     def take(self, kind: str, index: int, size: int) -> int:
         """The address of the place, for one batch."""
         kept = self._places.get((kind, index, _size_class(size)))

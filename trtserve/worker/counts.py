@@ -7,10 +7,12 @@ from trtserve.clock import NS_PER_S
 from trtserve.device.interface import Device
 from trtserve.engine.scratch import Scratch
 from trtserve.ipc.arena import ArenaStatistics
-from trtserve.metrics import BATCH_SIZE_SUMS, Histogram, Labels, Recorder
-from trtserve.worker.batcher import BatcherStatistics
+from trtserve.metrics import BATCH_SIZE_SUMS, METRICS, Histogram, Labels, Recorder
+from trtserve.worker.batcher_statistics import BatcherStatistics
 from trtserve.worker.job import LaneResult
 from trtserve.worker.request import Batch
+from trtserve.worker.size_counts import SizeCounts
+from trtserve.worker.vitals import record_vitals
 
 _STAGES = ("stage", "h2d", "compute", "d2h")
 
@@ -32,6 +34,8 @@ def record_gauges(
     for model, version in versions:
         length = batcher.queued.get((model, version), 0)
         recorder.gauge("queued_requests", (model, str(version)), length)
+        limit = batcher.limits.get((model, version), 0)
+        recorder.gauge("queue_limit", (model, str(version)), limit)
     recorder.gauge("lanes", (device.name,), batcher.lanes)
     recorder.gauge("lanes_busy", (device.name,), batcher.lanes_busy)
     memory = device.memory()
@@ -43,8 +47,18 @@ def record_gauges(
         recorder.gauge("scratch_bytes", (device.name,), together)
         apart = sum(scratch.unshared for scratch in scratches)
         recorder.gauge("scratch_unshared_bytes", (device.name,), apart)
+    record_vitals(recorder, device.name, device.vitals())
     recorder.gauge("arena_bytes", (process,), arena.capacity)
     recorder.gauge("arena_used_bytes", (process,), arena.used)
+
+
+def forget_gauges(recorder: Recorder, model: str, version: int) -> None:
+    """The version is gone, and nothing of it is measured any more. Its counts stay."""
+    labels = (model, str(version))
+    for key in list(recorder.gauges):
+        name, found = key
+        if METRICS[name].labels[:2] == ("model", "version") and found[:2] == labels:
+            del recorder.gauges[key]
 
 
 class VersionCounts:
@@ -65,10 +79,12 @@ class VersionCounts:
             ("version_sums", (*self._labels, name)) for name in _SUMS
         ]
         self._size_sums: dict[int, list[tuple[str, Labels]]] = {}
-        self._counters.update(dict.fromkeys(self._sums, 0))
+        self._padding = ("padding_rows", self._labels)
+        self._sizes = SizeCounts(recorder, model, version)
+        self._counters.update(dict.fromkeys((*self._sums, self._padding), 0))
 
-    def batch(self, batch: Batch, result: LaneResult) -> None:
-        """A batch succeeded."""
+    def batch(self, batch: Batch, result: LaneResult, variant: str) -> None:
+        """A batch of the variant of that name succeeded."""
         queue_ns = 0
         observe = self._queue.observe
         for request in batch.requests:
@@ -96,6 +112,9 @@ class VersionCounts:
             self._size_keys(batch.rows), (1, input_ns, infer_ns, output_ns), strict=True
         ):
             counters[key] += value
+        if result.padded:
+            counters[self._padding] += result.padded - batch.rows
+        self._sizes.batch(variant, batch.bucket, batch.rows)
         counters[self._latest] = clock.unix_ns() // clock.NS_PER_MS
 
     def _size_keys(self, rows: int) -> list[tuple[str, Labels]]:

@@ -16,6 +16,7 @@ from typing import TypeVar
 from trtserve.device.interface import Device
 from trtserve.ipc.message import Bucket
 from trtserve.model.configuration import WarmupShapes
+from trtserve.model.tensor import Shape
 from trtserve.worker.contexts import LaneContexts, Pinned
 from trtserve.worker.lane import Lane
 from trtserve.worker.lending import Borrow, GiveBack
@@ -94,8 +95,17 @@ class Equipper:
 
         self._on_lanes(equipment.source, len(pinned), close)
 
+    def answer(
+        self, equipment: Equipment, bucket: Bucket, rows: int, inputs: Sequence[bytes]
+    ) -> list[tuple[Shape, bytes]]:
+        """Run one request of a variant that does not serve yet, on its first lane. Returns the
+        whole shape and the bytes of every output; raises what the run raises."""
+        (found,) = self._on_lanes(equipment.source, 1, lambda preparation, index:
+                                  preparation.answer(equipment.lanes[index], bucket, rows, inputs))
+        return found
+
     def finished(self) -> None:
-        """All models were tried: give back what only loading needs."""
+        """Give back what only loading needs, until something is loaded or freed again."""
         if self._own is not None:
             self._own.close()
             self._own = None

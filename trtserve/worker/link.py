@@ -12,12 +12,14 @@ class FrontEndLink:
 
     `requests` are queued or running. `running` counts batches that read its arena: a dead front
     end's arena is unmapped only when none does. `pinned`: the device copies from it at full speed.
+    `retiring` are the variants that it was told to use no more, and has not said yet that it will.
     """
 
     def __init__(self, peer: str, channel: Channel) -> None:
         self.peer = peer
         self.channel = channel
         self.requests: dict[int, Request] = {}
+        self.retiring: set[int] = set()
         self.running = 0
         self.alive = True
         self.pinned = False

@@ -1,13 +1,17 @@
 """Loading models, in a thread of its own so that lanes and loop never wait for it.
 
 Models load one after the other. Each posts what became of it; one that fails says why and
-leaves the others alone. Afterwards the thread makes contexts for the buckets that prove to come
-often, and closes those of buckets that do not come any more.
+leaves the others alone. Afterwards the thread does what it is asked to, in that order: it makes
+contexts for the buckets that prove to come often, and closes those of buckets that do not come any
+more; it loads models beside those that serve, and frees models that serve no more.
 """
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from queue import SimpleQueue
 
 from trtserve import clock
@@ -18,12 +22,26 @@ from trtserve.errors import DeviceError, ModelLoadError, OperatorError, Trtserve
 from trtserve.ipc.message import Bucket, ModelUpdate
 from trtserve.model.configuration import ModelConfiguration, apply
 from trtserve.model.placement import Placed, place
-from trtserve.model.repository import ModelFolder, Repository
+from trtserve.model.repository import ModelFolder, Repository, read_model
 from trtserve.model.spec import ModelState, VersionSpec
-from trtserve.model.version_folder import VersionFolder
+from trtserve.model.version_folder import VersionFolder, without_plans
 from trtserve.worker.contexts import Pinned
 from trtserve.worker.equip import Equipment, Equipper
-from trtserve.worker.loading import DeviceLost, Finished, Loaded, LoadEvent, PinsMade, Progress
+from trtserve.worker.golden import check_golden
+from trtserve.worker.load_memory import watch
+from trtserve.worker.loading import (
+    Begun,
+    DeviceLost,
+    Finished,
+    FreedModel,
+    Loaded,
+    LoadEvent,
+    PinsMade,
+    Progress,
+    StagedModel,
+    Unloading,
+)
+from trtserve.worker.memory import give_back, used_bytes
 from trtserve.worker.prepare import Source
 
 log = logging.getLogger(__name__)
@@ -48,6 +66,7 @@ class Loader:
         self._equipper = equipper
         self._devices = devices or (device.name,)
         self._work: SimpleQueue[Callable[[], LoadEvent | None] | None] = SimpleQueue()
+        self._abandoned: set[int] = set()
         self._post: Post = lambda _: None
         # A daemon: what it waits for may never come once the loop has ended.
         self._thread = threading.Thread(target=self._run, name="loader", daemon=True)
@@ -66,6 +85,22 @@ class Loader:
         """Close contexts of a bucket, one entry for each lane, that no batch is given any more."""
         self._work.put(lambda: self._unpin(equipment, pinned))
 
+    def stage(self, order: int, model: str, folder: Path) -> None:
+        """Load a model beside what serves. Begun and then StagedModel tell how it goes."""
+        self._work.put(lambda: self._stage(order, model, folder))
+
+    def abandon(self, order: int) -> None:
+        """What that order is to load is not wanted any more. StagedModel comes all the same."""
+        self._abandoned.add(order)
+
+    def unload(self, order: int) -> None:
+        """Unloading comes once everything that was asked before is done."""
+        self._work.put(lambda: Unloading(order, used_bytes(self._device)))
+
+    def free(self, order: int, equipments: Sequence[Equipment]) -> None:
+        """Close contexts and engines that run no batch any more; FreedModel tells when."""
+        self._work.put(lambda: self._free(order, equipments))
+
     def close(self) -> None:
         """End the thread once it has done what it was asked. Twice is harmless."""
         self._work.put(None)
@@ -78,6 +113,8 @@ class Loader:
                 event = work()
                 if event is not None:
                     self._post(event)
+                # No reference stays here while the thread waits: what it is to may be freed.
+                del work, event
         except DeviceError as error:
             self._post(DeviceLost(error))
 
@@ -103,45 +140,134 @@ class Loader:
     def _load(
         self, model: ModelFolder, version: VersionFolder, configuration: ModelConfiguration,
         placed: Placed,
-    ) -> LoadEvent:
+    ) -> Loaded | Progress:
         """Load one version. Raises DeviceError when the device is lost."""
-        started = clock.now_ns()
         try:
-            spec, engines = load_version(
-                model.name, version, configuration, self._runtimes, self._device
-            )
-            try:
-                equipments = self._equipper.equip([
-                    Source(
-                        engine, index, variant, engine.captures,
-                        vouched=configuration.max_batch_size is not None,
-                    )
-                    for (engine, index), variant in zip(engines, spec.variants, strict=True)
-                ], configuration.warmups)
-            except BaseException:
-                close_engines(engines)
-                raise
+            return self._make(model, version, configuration, placed)
+        except Exception as error:
+            name, number = model.name, version.version
+            return Progress(_failure(name, number, _explained(error, name, number)))
+
+    def _make(
+        self, model: ModelFolder, version: VersionFolder, configuration: ModelConfiguration,
+        placed: Placed,
+    ) -> Loaded:
+        """Load one version and watch the memory, or raise why that can not be; then nothing of
+        it stays."""
+        with watch(self._device) as meter:
+            loaded = self._load_version(model, version, configuration, placed)
+            return replace(loaded, memory=meter.result())
+
+    def _load_version(
+        self, model: ModelFolder, version: VersionFolder, configuration: ModelConfiguration,
+        placed: Placed,
+    ) -> Loaded:
+        started = clock.now_ns()
+        if self._device.unified:
+            version = without_plans(version)
+        spec, engines = load_version(
+            model.name, version, configuration, self._runtimes, self._device
+        )
+        try:
+            equipments = self._equipper.equip([
+                Source(
+                    engine, index, variant, engine.captures,
+                    vouched=configuration.max_batch_size is not None,
+                )
+                for (engine, index), variant in zip(engines, spec.variants, strict=True)
+            ], configuration.warmups)
+        except BaseException:
+            close_engines(engines)
+            raise
+        try:
+            check_golden(version.path, spec, lambda route, inputs: self._equipper.answer(
+                equipments[route.variant], route.bucket, route.rows, inputs
+            ))
         except DeviceError as error:
-            if error.sticky:
-                raise
-            log.error("model %s version %d does not load: %s", model.name, version.version, error)
-            ours = ModelLoadError(
-                str(error), cure="Free device memory, or serve it on fewer lanes or another device"
-            )
-            return Progress(_failure(model.name, version.version, ours))
-        except TrtserveError as error:
-            log.error("model %s version %d does not load: %s", model.name, version.version, error)
-            return Progress(_failure(model.name, version.version, error))
-        except Exception:  # an adapter's bug must not take the other models down
-            log.exception("model %s version %d does not load", model.name, version.version)
-            ours = ModelLoadError("an error of the server's own; its log has the details")
-            return Progress(_failure(model.name, version.version, ours))
+            if not error.sticky:
+                self._discard(equipments)
+            raise
+        except BaseException:
+            self._discard(equipments)
+            raise
         seconds = (clock.now_ns() - started) / NS_PER_S
-        warnings = (*configuration.warnings, *filter(None, [placed.warning]))
+        warnings = (
+            *configuration.warnings, *version.warnings, *filter(None, [placed.warning])
+        )
         return Loaded(
             spec, tuple(equipments), seconds, warnings,
             batch_derived=configuration.max_batch_size is None, lanes=placed.lanes,
         )
+
+    # --- orders --------------------------------------------------------------------------
+
+    def _stage(self, order: int, name: str, folder: Path) -> StagedModel:
+        """Load all versions of a model, or none. Raises DeviceError when the device is lost."""
+        try:
+            return self._stage_all(order, name, folder)
+        except Exception as error:
+            # Whatever it is, somebody waits for an answer, and others for this thread.
+            told = _failure(name, 0, _explained(error, name, 0))
+            return StagedModel(order, failures=(told,), error=told.reason, where=told.where)
+
+    def _stage_all(self, order: int, name: str, folder: Path) -> StagedModel:
+        before = used_bytes(self._device)
+        model = read_model(name, folder, served_suffixes(self._runtimes))
+        placed = self._placed(model)
+        if placed is None:
+            self._post(Begun(order, (), before))
+            return StagedModel(order)
+        told = tuple(_announce(model))
+        if model.configuration is None or not model.versions:
+            self._post(Begun(order, (), before))
+            return StagedModel(order, failures=told, error=told[0].reason, where=told[0].where)
+        self._post(Begun(order, told, before))
+        done: list[Loaded] = []
+        try:
+            for version in model.versions:
+                if order in self._abandoned:
+                    raise ModelLoadError("it was not wanted any more")
+                done.append(self._make(model, version, model.configuration, placed))
+        except Exception as error:
+            self._discard([each for loaded in done for each in loaded.variants])
+            number = version.version
+            failed = _not_staged(order, model, number, _explained(error, name, number))
+        else:
+            return StagedModel(order, tuple(done))
+        finally:
+            self._equipper.finished()
+        give_back(self._device)
+        return failed
+
+    def _free(self, order: int, equipments: Sequence[Equipment]) -> FreedModel:
+        """Close everything of these variants. Raises DeviceError when the device is lost."""
+        self._discard(equipments)
+        self._equipper.finished()
+        self._abandoned.discard(order)
+        give_back(self._device)
+        return FreedModel(order, used_bytes(self._device))
+
+    def _discard(self, equipments: Iterable[Equipment]) -> None:
+        """Close contexts and engines; what does not close leaves the others alone."""
+        engines: dict[int, Engine] = {}
+        for equipment in equipments:
+            engine = equipment.source.engine
+            engines[id(engine)] = engine
+            self._try_to(partial(self._equipper.strip, equipment))
+        for engine in engines.values():
+            self._try_to(engine.close)
+
+    def _try_to(self, close: Callable[[], None]) -> None:
+        try:
+            close()
+        except DeviceError as error:
+            if error.sticky:
+                raise
+            log.warning("something of a model does not close: %s", error)
+        except Exception:
+            log.exception("something of a model does not close")
+
+    # --- buckets -------------------------------------------------------------------------
 
     def _pin(self, number: int, equipment: Equipment, bucket: Bucket) -> PinsMade:
         """Make contexts for a bucket. Raises DeviceError when the device is lost."""
@@ -228,6 +354,41 @@ def _announce(model: ModelFolder) -> list[ModelUpdate]:
         ModelUpdate(model.name, version.version, ModelState.LOADING)
         for version in model.versions
     ]
+
+
+def _not_staged(
+    order: int, model: ModelFolder, version: int, error: TrtserveError
+) -> StagedModel:
+    """What to tell of a model of which that version does not load."""
+    first = _failure(model.name, version, error)
+    others = ModelLoadError(f"version {version} of the model does not load")
+    several = len(model.versions) > 1
+    return StagedModel(
+        order,
+        failures=tuple(
+            first if each.version == version else _failure(model.name, each.version, others)
+            for each in model.versions
+        ),
+        error=f"version {version}: {first.reason}" if several else first.reason,
+        where=first.where,
+    )
+
+
+def _explained(error: Exception, model: str, version: int) -> TrtserveError:
+    """Why a version does not load, for those who asked; logged. Raises a sticky DeviceError."""
+    if isinstance(error, DeviceError):
+        if error.sticky:
+            raise error
+        log.error("model %s version %d does not load: %s", model, version, error)
+        return ModelLoadError(
+            str(error), cure="Free device memory, or serve it on fewer lanes or another device"
+        )
+    if isinstance(error, TrtserveError):
+        log.error("model %s version %d does not load: %s", model, version, error)
+        return error
+    # An adapter's bug must not take the other models down.
+    log.error("model %s version %d does not load", model, version, exc_info=error)
+    return ModelLoadError("an error of the server's own; its log has the details")
 
 
 def _failure(model: str, version: int, error: TrtserveError) -> ModelUpdate:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from trtserve.errors import DeviceError
-from trtserve.ipc.message import Bucket, ModelUpdate
+from trtserve.ipc.message import Bucket, LoadMemory, ModelUpdate
 from trtserve.model.spec import VersionSpec
 from trtserve.worker.contexts import Pinned
 from trtserve.worker.equip import Equipment
@@ -17,6 +17,7 @@ class Loaded:
 
     `batch_derived`: that dimension 0 is a batch was concluded from the engines' shapes only.
     `lanes`: how many of its batches may run at once; None: as many as there are lanes.
+    `memory`: what loading took.
     """
 
     spec: VersionSpec
@@ -25,6 +26,7 @@ class Loaded:
     warnings: tuple[str, ...]
     batch_derived: bool = False
     lanes: int | None = None
+    memory: LoadMemory | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,4 +60,51 @@ class DeviceLost:
     error: DeviceError
 
 
-LoadEvent = Loaded | Progress | Finished | Borrow | GiveBack | PinsMade | DeviceLost
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An order to load a model is being carried out. `updates` tell its versions as loading;
+    `before_bytes` is the memory in use now."""
+
+    order: int
+    updates: tuple[ModelUpdate, ...]
+    before_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StagedModel:
+    """All versions that an order chose are ready; or, with `error`, none is, and nothing of them
+    is held.
+
+    `failures` then tell why for each version. `where` is for the operator.
+    """
+
+    order: int
+    loaded: tuple[Loaded, ...] = ()
+    failures: tuple[ModelUpdate, ...] = ()
+    error: str = ""
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unloading:
+    """The turn of an order to unload a model has come: nothing that was to be loaded before it is
+    still on its way. `before_bytes` is the memory in use now."""
+
+    order: int
+    before_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FreedModel:
+    """What an order let go is freed. `after_bytes` is the memory in use now."""
+
+    order: int
+    after_bytes: int
+
+
+ChangeEvent = Begun | StagedModel | Unloading | FreedModel
+"""How an order of the supervisor goes on."""
+
+LoadEvent = (
+    Loaded | Progress | Finished | Borrow | GiveBack | PinsMade | DeviceLost | ChangeEvent
+)

@@ -14,25 +14,28 @@ from trtserve import clock
 from trtserve.clock import NS_PER_S
 from trtserve.device.interface import Device
 from trtserve.engine.scratch import Scratch
-from trtserve.errors import DeviceError, RequestError, Unavailable
+from trtserve.errors import DeviceError
 from trtserve.ipc import message as m
 from trtserve.ipc.channel import Channel
+from trtserve.ipc.statistics import Statistics
 from trtserve.metrics import Recorder
-from trtserve.worker.answer import answer, failed
+from trtserve.worker.answer import answer
 from trtserve.worker.batcher import Batcher
+from trtserve.worker.changes import Changes
 from trtserve.worker.counts import record_gauges
+from trtserve.worker.device_counts import DeviceCounts
+from trtserve.worker.front_ends import FrontEnds
 from trtserve.worker.inline import Inline
+from trtserve.worker.lag import MeasuredSelector
 from trtserve.worker.lane import Lane, LaneJob, LaneResult
-from trtserve.worker.leases import Leases
 from trtserve.worker.lending import Borrow, GiveBack, LanePool
 from trtserve.worker.link import FrontEndLink
 from trtserve.worker.loader import Loader
-from trtserve.worker.loading import DeviceLost, LoadEvent
+from trtserve.worker.loading import ChangeEvent, DeviceLost, LoadEvent
 from trtserve.worker.models import Models
 from trtserve.worker.outbox import Outbox
 from trtserve.worker.output import OutputArena
-from trtserve.worker.pinning import pin
-from trtserve.worker.request import Batch, Request
+from trtserve.worker.request import Batch
 from trtserve.worker.run import Run, blames_a_request
 from trtserve.worker.runner import BatchRunner
 from trtserve.worker.tracer import Tracer
@@ -41,9 +44,6 @@ from trtserve.worker.trial import Trial
 log = logging.getLogger(__name__)
 
 _HEARTBEAT_NS = NS_PER_S
-_MAX_READS = 16
-"""Datagrams read from one front end before the others, and the lanes, get their turn."""
-
 EXIT_DEVICE_LOST = 70
 """The exit status after a sticky device error."""
 
@@ -59,13 +59,19 @@ class WorkerLoop:
         self._device = device
         self._outputs = outputs
         self._batcher = batcher
-        self._selector = selectors.DefaultSelector()
-        self._links: dict[str, FrontEndLink] = {}
-        self._leases = Leases(outputs)
         self._recorder = Recorder()
+        self._selector = MeasuredSelector(self._recorder.histogram("loop_lag_seconds", (name,)))
+        self._device_counts = DeviceCounts(self._recorder, device.name, unified=device.unified)
         self._models = Models(batcher, self._recorder)
         self._residents = self._models.residents
         self._tracer = Tracer(device.name)
+        self._outbox = Outbox(self._selector)
+        self._front_ends = FrontEnds(
+            device, outputs, batcher, self._models, self._tracer, self._selector, self._outbox
+        )
+        self._changes = Changes(
+            self._models, batcher, device, self._front_ends, self._tell, control.send
+        )
         self._posted: deque[LaneResult | LoadEvent] = deque()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._lanes = LanePool((), batcher)
@@ -73,7 +79,6 @@ class WorkerLoop:
         self._inline: Inline | None = None
         self._running: dict[int, Run] = {}
         self._next_beat = 0
-        self._outbox = Outbox(self._selector)
         self._exit: int | None = None
         self._stopping = False
 
@@ -91,6 +96,7 @@ class WorkerLoop:
         self._inline = Inline(inline, self._batcher.estimate) if inline is not None else None
         self._scratches = [lane.runner.scratch for lane in lanes]
         self._models.open(loader)
+        self._changes.open(loader)
         self._device.enter_thread()
         self._selector.register(self._control, selectors.EVENT_READ, self._read_control)
         self._selector.register(self._wake_fd, selectors.EVENT_READ, self._read_wake)
@@ -123,7 +129,8 @@ class WorkerLoop:
         if self._exit is not None:
             return  # the device is lost: nothing may call it any more
         for request, error in self._batcher.take_dropped():
-            self._refuse(request, error)
+            self._front_ends.refuse(request, error)
+        self._changes.drain()
         if now >= self._next_beat:
             self._next_beat = now + _HEARTBEAT_NS
             self._beat(0)
@@ -137,7 +144,7 @@ class WorkerLoop:
     def _served(self) -> bool:
         """Whether nothing runs or waits. What waits may do so without any batch that runs: for a
         lane that the loader has."""
-        return not self._running and not any(link.requests for link in self._links.values())
+        return not self._running and not self._front_ends.waiting
 
     def _patience(self) -> float:
         """Seconds that the loop may sleep."""
@@ -161,121 +168,44 @@ class WorkerLoop:
         for message in messages:
             match message:
                 case m.Connect(peer):
-                    self._connect(peer)
+                    self._front_ends.connect(peer, Channel.from_fd(self._control.take_fd()))
                 case m.Reaped(peer):
-                    if peer in self._links:
-                        self._lose(self._links[peer])
+                    self._front_ends.reaped(peer)
                 case m.Poll(token):
+                    # The answer means that front ends were told all that came before it.
+                    self._front_ends.send()
                     self._beat(token)
                 case m.Drain():
                     pass
+                case m.Trace(on):
+                    self._tracer.trace_patiently(self._control, on)
                 case m.Stop():
                     self._stopping = True
+                case m.LoadModel() | m.CommitModel() | m.AbandonModel() | m.UnloadModel():
+                    self._changes.order(message, clock.now_ns())
                 case _:
                     log.error("unexpected on the control channel: %s", type(message).__name__)
 
     def _beat(self, token: int) -> None:
+        if self._tracer.on:
+            self._tracer.beat()
         self._control.send(m.Heartbeat(token, self._statistics()))
-        entries = self._residents.changed_costs(self._batcher.cost)
+        entries = self._residents.changed_costs(self._batcher.cost, clock.now_ns())
         if entries:
-            for link in self._links.values():
-                link.channel.send(m.Costs(entries))
+            self._front_ends.tell(m.Costs(entries))
 
-    def _statistics(self) -> m.Statistics:
+    def _statistics(self) -> Statistics:
         record_gauges(
             self._recorder, self._name, self._device, self._outputs.statistics(),
             self._batcher.statistics(), self._residents.versions, self._scratches,
         )
         return self._recorder.statistics()
 
-    # --- front ends ----------------------------------------------------------------------
-
-    def _connect(self, peer: str) -> None:
-        link = FrontEndLink(peer, Channel.from_fd(self._control.take_fd()))
-        if peer in self._links:
-            self._lose(self._links[peer])
-        self._links[peer] = link
-        self._selector.register(
-            link.channel, selectors.EVENT_READ, lambda: self._read_front_end(link)
-        )
-        link.channel.send(m.Attach(self._outputs.size), self._outputs.fd)
-        for update in self._residents.updates():
-            link.channel.send(update)
-        if self._models.settled is not None:
-            link.channel.send(m.Settled(self._models.settled))
-
-    def _read_front_end(self, link: FrontEndLink) -> None:
-        if not link.alive:
-            return  # lost in this very turn: its socket may be closed
-        for _ in range(_MAX_READS):
-            messages = link.channel.receive()
-            if messages is None:
-                self._lose(link)
-                return
-            if not messages:
-                return
-            now = clock.now_ns()
-            for message in messages:
-                if type(message) is m.Submit:
-                    self._submit(link, message, now)
-                elif type(message) is m.Release:
-                    for lease in message.leases:
-                        self._leases.release(lease, link)
-                elif type(message) is m.Cancel:
-                    for number in message.ids:
-                        if number in link.requests:
-                            self._batcher.cancel(link.requests[number])
-                elif type(message) is m.Trace:
-                    self._tracer.trace(link, message.on)
-                elif type(message) is m.Attach:
-                    arena = link.attach()
-                    link.pinned = pin(self._device, arena.address, arena.size)
-                else:
-                    log.error("unexpected from a front end: %s", type(message).__name__)
-
-    def _submit(self, link: FrontEndLink, submit: m.Submit, now: int) -> None:
-        request = Request(submit, link)
-        try:
-            if submit.variant not in self._residents.variants:
-                raise Unavailable("the model was unloaded while the request was on its way")
-            self._batcher.add(request, now)
-        except RequestError as error:
-            link.channel.send(failed((submit.id,), error))
-        else:
-            link.requests[submit.id] = request
-
-    def _refuse(self, request: Request, error: RequestError) -> None:
-        """Answer a request that left the queue without running."""
-        link = request.owner
-        link.requests.pop(request.submit.id, None)
-        link.channel.send(failed((request.submit.id,), error))
-
-    def _lose(self, link: FrontEndLink) -> None:
-        """That front end is dead: forget its requests; unmap its arena once no lane reads it."""
-        if not link.alive:
-            return
-        link.alive = False
-        self._selector.unregister(link.channel)
-        self._outbox.forget(link.channel)
-        if self._links.get(link.peer) is link:
-            del self._links[link.peer]
-        self._batcher.drop_owner(link)
-        self._leases.drop_reader(link)
-        self._tracer.trace(link, on=False)
-        link.requests.clear()
-        if not link.running:
-            self._close(link)
-
-    def _close(self, link: FrontEndLink) -> None:
-        if link.arena is not None and link.pinned:
-            self._device.detach(link.arena.address)
-        link.close()
-
     # --- lanes ---------------------------------------------------------------------------
 
     def _start(self, batch: Batch) -> None:
         """Give a batch to a free lane, or run it here if that is quicker."""
-        if len(self._links) > 1:
+        if len(self._front_ends) > 1:
             # Each front end's requests lie together in the outputs.
             batch.requests.sort(key=lambda request: request.owner.peer)
         run = Run(batch, self._lanes.take())
@@ -306,7 +236,7 @@ class WorkerLoop:
         else:
             run.compare(result, self._outputs.view)
             backlog_ns = self._batcher.backlog_ns()
-            self._let_go(part, answer(part, result, self._leases, backlog_ns))
+            self._let_go(part, answer(part, result, self._front_ends.leases, backlog_ns))
             self._send_all()  # first the answers, then the accounts
             self._account(run, result)
         single = run.next_part()
@@ -319,10 +249,8 @@ class WorkerLoop:
         self._lanes.put(run.lane)
         self._batcher.finished(run.batch, result.finished_ns, run.service_ns)
         self._models.ran(run.batch, result.finished_ns)
-        self._recorder.count(
-            "lane_busy_seconds", (self._device.name,),
-            (result.finished_ns - run.batch.started_ns) / NS_PER_S,
-        )
+        others = [other.batch.started_ns for other in self._running.values()]
+        self._device_counts.freed(run.batch.started_ns, result.finished_ns, others)
 
     def _take_apart(self, run: Run, result: LaneResult) -> bool:
         """Whether the requests of a batch that ran must be run one by one before answering."""
@@ -344,7 +272,8 @@ class WorkerLoop:
         """Count what was answered, and learn from it."""
         variant = self._residents.variants.get(run.part.variant)
         if result.error is None and variant is not None:
-            variant.counts.batch(run.part, result)
+            variant.counts.batch(run.part, result, variant.spec.name)
+            self._device_counts.batch(run.part, result)
             if run.part is run.batch:
                 run.service_ns = result.service_ns
 
@@ -359,7 +288,7 @@ class WorkerLoop:
         for link in links or {request.owner for request in part.requests}:
             link.running -= 1
             if not link.alive and not link.running:
-                self._close(link)
+                self._front_ends.close(link)
 
     # --- models --------------------------------------------------------------------------
 
@@ -370,6 +299,8 @@ class WorkerLoop:
             self._lanes.give_back(event.lane)
         elif isinstance(event, DeviceLost):
             self._lose_device(event.error)
+        elif isinstance(event, ChangeEvent):
+            self._changes.heard(event, clock.now_ns())
         else:
             message = self._models.heard(event, clock.now_ns())
             if message is not None:
@@ -387,11 +318,9 @@ class WorkerLoop:
     def _tell(self, message: m.AnyMessage) -> None:
         """Tell the supervisor and every front end."""
         self._control.send(message)
-        for link in self._links.values():
-            link.channel.send(message)
+        self._front_ends.tell(message)
 
     def _send_all(self) -> None:
         """Send what is queued."""
         self._outbox.send(self._control)
-        for link in self._links.values():
-            self._outbox.send(link.channel)
+        self._front_ends.send()

@@ -1,9 +1,14 @@
 """The models of this worker: what the loader tells of them, and which buckets are pinned."""
 
+from collections.abc import Collection
+
 from trtserve.errors import ProtocolError
 from trtserve.ipc import message as m
 from trtserve.metrics import Recorder
+from trtserve.model.spec import ModelState
 from trtserve.worker.batcher import Batcher
+from trtserve.worker.counts import forget_gauges
+from trtserve.worker.equip import Equipment
 from trtserve.worker.loader import Loader
 from trtserve.worker.loading import Finished, Loaded, PinsMade, Progress
 from trtserve.worker.pins import Pins
@@ -56,12 +61,29 @@ class Models:
                     self._pins.refuse(variant, bucket)
         return None
 
+    def pinning(self, variants: Collection[int]) -> bool:
+        """Whether the loader makes contexts for one of these variants."""
+        return self._pins.asked_of(variants)
+
+    def remove(self, variants: Collection[int]) -> list[Equipment]:
+        """Forget variants that no batch runs or waits for. Returns what is to be freed."""
+        self._pins.forget(variants)
+        return self.residents.remove(variants, self._batcher)
+
+    def gone(self, model: str, version: int) -> m.ModelUpdate:
+        """This worker has the version no more. Returns what to tell everybody."""
+        self.residents.versions.pop((model, version), None)
+        forget_gauges(self._recorder, model, version)
+        return m.ModelUpdate(model, version, ModelState.UNAVAILABLE, "unloaded", gone=True)
+
     def ran(self, batch: Batch, now: int) -> None:
         """A batch has run: pin its bucket if it has come often enough, and unpin another for it
         if there must be room."""
         variant = self.residents.variants.get(batch.variant)
         if variant is None or not variant.equipment.source.engine.pins:
             return
+        if batch.variant in self.residents.retired:
+            return  # contexts would be made to be closed
         if not self._pins.ran(batch.variant, batch.bucket, now):
             return
         if self._loader is None:

@@ -6,6 +6,7 @@ bounded: the bucket that was used longest ago goes first.
 """
 
 from collections import OrderedDict
+from collections.abc import Collection
 
 from trtserve.clock import NS_PER_S
 from trtserve.ipc.message import Bucket
@@ -60,6 +61,17 @@ class Pins:
         key = (variant, bucket)
         self._used.pop(key, None)
         self._lasting.discard(key)
+
+    def asked_of(self, variants: Collection[int]) -> bool:
+        """Whether contexts of one of these variants are being made."""
+        return self._asked is not None and self._asked[0] in variants
+
+    def forget(self, variants: Collection[int]) -> None:
+        """These variants are gone, with all their contexts."""
+        for keys in (self._counts, self._used):
+            for key in [key for key in keys if key[0] in variants]:
+                del keys[key]
+        self._lasting = {key for key in self._lasting if key[0] not in variants}
 
     def refuse(self, variant: int, bucket: Bucket) -> None:
         """Its contexts could not be made: do not ask for them again soon."""

@@ -23,7 +23,7 @@ from trtserve.model.spec import VariantSpec
 from trtserve.model.tensor import DATATYPES, Shape
 from trtserve.worker.buffers import Place
 from trtserve.worker.contexts import LaneContexts, Pinned
-from trtserve.worker.job import LaneJob
+from trtserve.worker.job import LaneJob, LaneResult
 from trtserve.worker.latency import TRIALS, LatencyTable
 from trtserve.worker.output import OutputArena
 from trtserve.worker.runner import BatchRunner
@@ -146,6 +146,21 @@ class Preparation:
             raise
         return Pinned(tuple(kept), tuple(made), tuple(places)), measured
 
+    def answer(
+        self, contexts: LaneContexts, bucket: Bucket, rows: int, inputs: Sequence[bytes]
+    ) -> list[tuple[Shape, bytes]]:
+        """What a lone request gets that has these inputs: the whole shape and the bytes of every
+        output. Raises what the run raises."""
+        context, padded = contexts.find(bucket, rows, exact=not self._source.vouched)
+        held = self._hold(context, bucket, padded or rows)
+        try:
+            result = self._execute(context, bucket, rows, inputs, padded)
+        finally:
+            self._release(held)
+        batch = (rows,) if self._variant.max_batch else ()
+        shapes = [(*batch, *block.shape) for block in result.outputs]
+        return list(zip(shapes, self._take(result), strict=True))
+
     def unpin(self, pinned: Pinned) -> None:
         """Close the contexts and let their places go."""
         for context in pinned.contexts:
@@ -161,6 +176,7 @@ class Preparation:
             contexts.any_shape.close()
         self._release(contexts.places)
         contexts.places.clear()
+        self._runner.buffers.trim()
 
     def _hold(self, context: Context, bucket: Bucket, rows: int) -> list[Place]:
         """Reserve the lane's places for a bucket and size: all or, when it raises, none."""
@@ -217,15 +233,27 @@ class Preparation:
         self, context: Context, bucket: Bucket, rows: int, inputs: Sequence[bytes]
     ) -> tuple[int, list[bytes]]:
         """Run one batch. Returns its nanoseconds and its outputs' bytes."""
+        result = self._execute(context, bucket, rows, inputs)
+        return result.service_ns, self._take(result)
+
+    def _execute(
+        self, context: Context, bucket: Bucket, rows: int, inputs: Sequence[bytes],
+        padded: int = 0,
+    ) -> LaneResult:
+        """Run one batch, whose outputs are to be taken. Raises what it raised."""
         places = []
         target = self._stage(sum(map(len, inputs)))
         for data in inputs:
             ctypes.memmove(target, data, len(data))
             places.append((target, len(data)))
             target += len(data)
-        result = self._runner.run(self._job(context, bucket, rows, tuple(places)))
+        result = self._runner.run(self._job(context, bucket, rows, tuple(places), padded))
         if result.error is not None:
             raise result.error
+        return result
+
+    def _take(self, result: LaneResult) -> list[bytes]:
+        """The outputs' bytes, whose blocks are free then."""
         view = self._outputs.view
         found = [
             bytes(view[block.offset : block.offset + sum(block.sizes)])
@@ -233,15 +261,16 @@ class Preparation:
         ]
         for block in result.blocks:
             self._outputs.free(block)
-        return result.service_ns, found
+        return found
 
     def _job(
-        self, context: Context, bucket: Bucket, rows: int, places: tuple[tuple[int, int], ...]
+        self, context: Context, bucket: Bucket, rows: int, places: tuple[tuple[int, int], ...],
+        padded: int = 0,
     ) -> LaneJob:
         return LaneJob(
             batch_id=0, context=context, variant=self._variant,
             batched=self._variant.max_batch > 0, bucket=bucket, rows=(rows,), inputs=(places,),
-            wanted=frozenset(range(len(self._variant.outputs))),
+            wanted=frozenset(range(len(self._variant.outputs))), padded=padded,
         )
 
     def _stage(self, size: int) -> int:

@@ -26,7 +26,7 @@ from trtserve.errors import (
 from trtserve.ipc.channel import Channel
 from trtserve.ipc.message import Fatal, Start
 from trtserve.model.plan_safety import parse_hashes
-from trtserve.model.repository import scan
+from trtserve.model.repository import Repository, read_model, scan
 from trtserve.worker.batcher import Batcher
 from trtserve.worker.compute_order import ComputeOrder
 from trtserve.worker.equip import Equipper
@@ -58,7 +58,7 @@ def serve(
     try:
         device = make_device(start.device, settings.lanes)
         there = runtimes(settings)
-        repository = scan(Path(settings.repository), served_suffixes(there))
+        repository = find_models(start.models, Path(settings.repository), served_suffixes(there))
         for finding in repository.own_findings:
             if finding.severity == "error":
                 raise RepositoryError(
@@ -94,6 +94,18 @@ def serve(
         logging.shutdown()
         os._exit(status)
     return status
+
+
+def find_models(
+    models: Sequence[tuple[str, str]] | None, root: Path, suffixes: Sequence[str]
+) -> Repository:
+    """The models to load: those of these names, each in a folder of its own, or without such a
+    list all of the repository."""
+    if models is None:
+        return scan(root, suffixes)
+    return Repository(
+        root, tuple(read_model(name, Path(folder), suffixes) for name, folder in models)
+    )
 
 
 def engine_runtimes(settings: Settings) -> Sequence[Runtime]:

@@ -1,11 +1,12 @@
 """What is loaded on this worker: the variants that run here, and what was told of each version."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from trtserve.ipc.message import Bucket, ModelUpdate
 from trtserve.metrics import Recorder
+from trtserve.model.cost import Cost
 from trtserve.model.spec import ModelState, VariantSpec
 from trtserve.worker.batcher import Batcher
 from trtserve.worker.contexts import Pinned
@@ -60,15 +61,18 @@ class Residents:
 
     `unproven` are the variants whose batch dimension nobody vouched for yet (see trial.py).
     `unpadded` are those and the ones that failed: rows that see one another would see padding.
+    `retired` are those that front ends are told to use no more; they run what is on its way.
     """
 
     def __init__(self) -> None:
         self.unproven: set[int] = set()
         self.unpadded: set[int] = set()
+        self.retired: set[int] = set()
         self.variants: dict[int, ResidentVariant] = {}
         self.versions: dict[tuple[str, int], ModelUpdate] = {}
         self._next_id = 1
-        self._told: dict[tuple[int, Bucket], int] = {}
+        self._counts: dict[tuple[str, int], VersionCounts] = {}
+        self._told: dict[tuple[int, Bucket], Cost] = {}
 
     def note(self, update: ModelUpdate) -> None:
         """Remember what is told of a version."""
@@ -81,7 +85,11 @@ class Residents:
     def add(self, loaded: Loaded, batcher: Batcher, recorder: Recorder) -> ModelUpdate:
         """Take a loaded and warmed version in. Returns what to tell of it."""
         spec = loaded.spec
-        counts = VersionCounts(recorder, spec.model, spec.version)
+        # One for all that ever serve the version: what it counts never starts again.
+        counts = self._counts.get((spec.model, spec.version))
+        if counts is None:
+            counts = VersionCounts(recorder, spec.model, spec.version)
+            self._counts[spec.model, spec.version] = counts
         ids = []
         for variant in loaded.variants:
             number, self._next_id = self._next_id, self._next_id + 1
@@ -110,11 +118,39 @@ class Residents:
                 for (number, bucket), cost in self._told.items() if number in ids
             ),
             load_seconds=loaded.seconds,
+            memory=loaded.memory,
             warnings=loaded.warnings,
             lanes=min(loaded.lanes or batcher.lanes_in_all, batcher.lanes_in_all),
         )
         self.note(update)
         return update
+
+    def serving(self, model: str) -> frozenset[int]:
+        """The variants of a model that new requests go to."""
+        return frozenset(
+            number for number, variant in self.variants.items()
+            if variant.model == model and number not in self.retired
+        )
+
+    def retire(self, variants: Collection[int]) -> None:
+        """Front ends are told to use these no more; nobody needs to hear what they cost."""
+        self.retired.update(variants)
+        self._forget_costs(variants)
+
+    def remove(self, variants: Collection[int], batcher: Batcher) -> list[Equipment]:
+        """Forget variants that no batch runs or waits for. Returns what is to be freed."""
+        self._forget_costs(variants)
+        found = []
+        for number in sorted(variants):
+            found.append(self.variants.pop(number).equipment)
+            batcher.remove_variant(number)
+        for kept in (self.unproven, self.unpadded, self.retired):
+            kept.difference_update(variants)
+        return found
+
+    def _forget_costs(self, variants: Collection[int]) -> None:
+        for key in [key for key in self._told if key[0] in variants]:
+            del self._told[key]
 
     def pinned(self, made: PinsMade, batcher: Batcher) -> bool:
         """Give the lanes the contexts that were made for a bucket; False if there are none."""
@@ -126,8 +162,9 @@ class Residents:
         batcher.pin(made.variant, made.bucket, made.pinned[0].sizes)
         for bucket, rows, service_ns in made.measured:
             batcher.learn(made.variant, bucket, rows, service_ns)
-        # Nobody was told a cost of this bucket yet, or one from before: the next Costs has it.
-        self._told.setdefault((made.variant, made.bucket), 0)
+        if made.variant not in self.retired:
+            # Nobody was told a cost of this bucket yet, or one from before: the next Costs has it.
+            self._told.setdefault((made.variant, made.bucket), Cost(0))
         return True
 
     def unpinned(
@@ -170,14 +207,14 @@ class Residents:
             )
 
     def changed_costs(
-        self, cost: Callable[[int, Bucket], int | None]
-    ) -> tuple[tuple[int, Bucket, int], ...]:
+        self, cost: Callable[[int, Bucket, int], Cost | None], now: int
+    ) -> tuple[tuple[int, Bucket, Cost], ...]:
         """The costs that the router should hear of again: those it was told and that changed."""
         changed = []
         for (number, bucket), told in self._told.items():
-            now = cost(number, bucket)
-            if now is not None and abs(now - told) > told * _TOLD_CHANGE:
-                changed.append((number, bucket, now))
-        for number, bucket, now in changed:
-            self._told[number, bucket] = now
+            found = cost(number, bucket, now)
+            if found is not None and found.differs(told, _TOLD_CHANGE):
+                changed.append((number, bucket, found))
+        for number, bucket, found in changed:
+            self._told[number, bucket] = found
         return tuple(changed)

@@ -5,11 +5,11 @@ from trtserve.errors import (
     Cancelled,
     DeadlineExceeded,
     InvalidRequest,
-    Overloaded,
     RequestError,
     Unavailable,
 )
 from trtserve.model.spec import QueuePolicy
+from trtserve.worker.no_room import NoRoom, closed_to, closed_while_full
 from trtserve.worker.request import Request
 
 FIRST_RETRY_MS = 100
@@ -36,25 +36,24 @@ class Version:
     """One version of a model: the scope of the limits of its queue and of its lanes.
 
     At most `max_running` of its batches run at once; `running` do. `request_ns` is the lane time
-    a request takes, averaged; 0: not measured.
+    a request takes, averaged; 0: not measured. `waiting_ns`: what all that waits should take.
     """
 
     __slots__ = (
         "max_queue", "max_running", "model", "number", "queued", "request_ns", "running", "share",
-        "variants",
+        "variants", "waiting_ns",
     )
 
-    def __init__(
-        self, model: str, number: int, max_queue: int, max_running: int, share: Share
-    ) -> None:
+    def __init__(self, model: str, number: int, share: Share) -> None:
         self.model = model
         self.number = number
-        self.max_queue = max_queue
-        self.max_running = max_running
+        self.max_queue = 0
+        self.max_running = UNLIMITED
         self.share = share
         self.queued = 0
         self.running = 0
         self.request_ns = 0
+        self.waiting_ns = 0
         self.variants = 0
 
     def served(self, requests: int, service_ns: int) -> None:
@@ -62,18 +61,29 @@ class Version:
         each = max(1, service_ns // requests)
         self.request_ns += (each - self.request_ns) // 8 if self.request_ns else each
 
-    def overloaded(self, lanes: int) -> Overloaded:
+    def overloaded(self, lanes: int) -> NoRoom:
         """The error of a full queue. Its pushback is the time in which the queue should drain."""
         retry_ms = FIRST_RETRY_MS
+        # All lanes may be taken out for a moment.
+        lanes = max(1, min(lanes, self.max_running))
         if self.request_ns:
-            # All lanes may be taken out for a moment.
-            lanes = max(1, min(lanes, self.max_running))
             drain_ms = self.queued * self.request_ns // (lanes * NS_PER_MS)
             retry_ms = min(max(1, drain_ms), MAX_RETRY_MS)
-        return Overloaded(
+        return NoRoom(
             f"model '{self.model}' version {self.number} has {self.queued} requests waiting, "
             f"which is its limit; try again in {retry_ms} ms, or raise its max_queue_size",
-            retry_ms,
+            retry_ms, closed_while_full(self.request_ns, lanes),
+        )
+
+    def too_slow(self, wait_ns: int, need_ns: int) -> NoRoom:
+        """The error of a request that would wait beyond its deadline; with `need_ns` until then it
+        would be taken. Its pushback is the wait, in which the queue should drain."""
+        retry_ms = min(max(1, wait_ns // NS_PER_MS), MAX_RETRY_MS)
+        return NoRoom(
+            f"model '{self.model}' version {self.number} has {self.queued} requests waiting, which "
+            f"takes longer than this one's deadline; try again in {retry_ms} ms, or allow more "
+            f"time",
+            retry_ms, closed_to(wait_ns, need_ns),
         )
 
 
@@ -126,9 +136,12 @@ def refusal(request: Request, variant: Variant | None, now: int) -> RequestError
 
 
 def too_late(request: Request, now: int) -> DeadlineExceeded:
-    """The error of a request whose deadline has passed."""
+    """The error of a request whose deadline has passed, or is too near to run it."""
     waited_ms = (now - request.submit.arrived_ns) / NS_PER_MS
+    what = "the deadline passed" if now >= request.submit.deadline_ns else (
+        "too little time was left to run it"
+    )
     return DeadlineExceeded(
-        f"the deadline passed after {waited_ms:.1f} ms without a free lane; allow more time, "
+        f"{what} after {waited_ms:.1f} ms without a free lane; allow more time, "
         f"or send fewer requests at once"
     )

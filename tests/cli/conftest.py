@@ -1,0 +1,5 @@
+"""The server that commands are tried against."""
+
+from tests.client.echo_server import address, server
+
+__all__ = ["address", "server"]
