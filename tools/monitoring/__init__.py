@@ -1,0 +1,1 @@
+"""Dashboards and alerts as data. `make dashboards` makes the chart's files of them."""
