@@ -18,6 +18,8 @@ from trtserve.config import Settings
 from trtserve.ipc import message as m
 from trtserve.ipc.arena import Arena
 from trtserve.ipc.channel import Channel
+from trtserve.ipc.recording import TracedBatch
+from trtserve.ipc.statistics import Statistics
 from trtserve.model.spec import ModelState
 from trtserve.supervisor.child import Child
 from trtserve.supervisor.role import Kind, Targets, roles
@@ -78,7 +80,7 @@ class WorkerProcess:
         self._poller = select.poll()
         self.arena = Arena.create(settings.arena_bytes, "benchmark front end")
         self.updates: dict[tuple[str, int], m.ModelUpdate] = {}
-        self.statistics = m.Statistics()
+        self.statistics = Statistics()
 
     def open(self) -> None:
         """Start it and connect to it."""
@@ -266,7 +268,7 @@ class Driver:
         self._pictures = pictures
         self._next_id = 1
         self._sent: dict[int, int] = {}
-        self.traced: list[m.TracedBatch] = []
+        self.traced: list[TracedBatch] = []
 
     def picture(self, ident: int) -> Picture:
         """The picture that was sent under that id."""

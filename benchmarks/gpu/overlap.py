@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from trtserve.cli.intervals import Interval, intersection, length, union
-from trtserve.ipc.message import TracedBatch
+from trtserve.ipc.recording import TracedBatch
 
 
 def overlap(batches: Sequence[TracedBatch]) -> dict[str, float]:

@@ -1,11 +1,15 @@
 """What the adapter for TensorRT adds to each run: microseconds of Python for an enqueue.
 
-    python -m benchmarks.gpu.tensorrt_enqueue [--device cuda:0] [--rounds 2000] [--json FILE]
+    python -m benchmarks.gpu.tensorrt_enqueue [--device cuda:0] [--rounds 10] [--json FILE]
 
 TensorRT itself is not needed: a stand-in (trtserve/testing/tensorrt.py) is called in its place,
 whose runs launch null kernels, two for each output, or nothing at all on the device `cpu`. `all`
-is a whole call of Context.enqueue, `runtime` the same calls made of the stand-in alone, and
-`adapter` the difference: what trtserve adds. Captured runs never get as far as the stand-in.
+is a whole call of Context.enqueue; `adapter` the same call where all calls of the stand-in return
+at once what they did before, without their work: what trtserve adds. Captured runs never get as
+far as the stand-in, so there the two are the same.
+
+Both are measured in blocks that take turns; the figures are the median of the blocks, and in
+brackets the quartiles.
 """
 
 import argparse
@@ -13,11 +17,11 @@ import json
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from trtserve.cli.output import print_table
 from trtserve.clock import now_ns
@@ -41,22 +45,32 @@ Places = tuple[list[TensorMemory], list[TensorMemory]]
 EVERY = 32
 """Runs between two waits, which are not measured: a full queue would be."""
 
+BLOCKS = 25
+
 _SOURCE = 'extern "C" __global__ void nothing() {}'
+
+
+class Spread(NamedTuple):
+    """Of the blocks: the median and the quartiles, in microseconds."""
+
+    us: float
+    low_us: float
+    high_us: float
+
+    def __str__(self) -> str:
+        return f"{self.us:.2f} ({self.low_us:.2f} .. {self.high_us:.2f})"
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Medians in microseconds."""
+    """One case. `calls` are made of the runtime's context in a run; `all_us` is a whole run,
+    `adapter_us` one whose calls return at once."""
 
     tensors: int
     case: str
-    all_us: float
-    runtime_us: float
-
-    @property
-    def adapter_us(self) -> float:
-        """What is trtserve's."""
-        return self.all_us - self.runtime_us
+    calls: float
+    all_us: Spread
+    adapter_us: Spread
 
 
 class Nothing(HostMachine):
@@ -145,9 +159,7 @@ class Rig:
         return self.engine.create_context(0, self.stream, shapes, self.scratch)
 
 
-def measure(
-    rig: Rig, name: str, context: Context, places: Sequence[Places], rounds: int
-) -> Cost:
+def measure(rig: Rig, name: str, context: Context, places: Sequence[Places], rounds: int) -> Cost:
     """The cost of runs with these places in turn."""
     # As a lane gives them: never the same objects twice.
     runs: list[Callable[[], object]] = [
@@ -156,52 +168,84 @@ def measure(
     ]
     for run in runs:
         run()
-    with noting(rig.made[-1]) as calls:
-        for run in runs:
-            run()
-
-    def alone() -> None:
-        for method, arguments in calls:
-            method(*arguments)
-
-    return Cost(
-        rig.tensors, name, median_us(rig, runs, rounds),
-        median_us(rig, [alone], rounds) / len(runs) if calls else 0.0,
-    )
+    at_once = answered_at_once(rig.made[-1], runs)
+    every, adapter = [], []
+    for _ in range(BLOCKS):
+        # They take turns, so that a machine which slows down does so to both.
+        every.append(block_us(rig, runs, rounds))
+        with at_once:
+            adapter.append(block_us(rig, runs, rounds))
+    return Cost(rig.tensors, name, at_once.calls / len(runs), spread(every), spread(adapter))
 
 
-@contextmanager
-def noting(context: Any) -> Iterator[list[tuple[Callable[..., Any], tuple[Any, ...]]]]:
-    """The calls that are made of a context meanwhile, ready to be made again."""
-    calls: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
+class AnsweredAtOnce:
+    """While entered, a context's methods return at once what they did when it was made, in that
+    order: so each entry has to go through all runs, once or several times. `calls` is how many
+    there are in all of them.
+
+    The state of the real context stays that of the last run, which is what the adapter believes.
+    """
+
+    def __init__(self, context: Any, calls: int, answers: dict[str, list[Any]]) -> None:
+        self.calls = calls
+        self._context = context
+        self._answers = answers
+
+    def __enter__(self) -> None:
+        for name, answers in self._answers.items():
+            following = cycle(answers).__next__
+            setattr(self._context, name, partial(_follow, following))
+
+    def __exit__(self, *_: object) -> None:
+        for name in self._answers:
+            delattr(self._context, name)
+
+
+def _follow(following: Callable[[], Any], *_: Any) -> Any:
+    return following()
+
+
+def answered_at_once(context: Any, runs: Sequence[Callable[[], object]]) -> AnsweredAtOnce:
+    """A context's answers to all these runs, to be given again without its work."""
+    answers: dict[str, list[Any]] = {}
     names = methods_of(type(context))
 
-    def noted(real: Callable[..., Any]) -> Callable[..., Any]:
+    def noted(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def note(*arguments: Any) -> Any:
-            calls.append((real, arguments))
-            return real(*arguments)
+            answer = real(*arguments)
+            answers.setdefault(name, []).append(answer)
+            return answer
 
         return note
 
     for name in names:
-        setattr(context, name, noted(getattr(context, name)))
-    yield calls
+        setattr(context, name, noted(name, getattr(context, name)))
+    for run in runs:
+        run()
     for name in names:
         delattr(context, name)
+    return AnsweredAtOnce(context, sum(map(len, answers.values())), answers)
 
 
-def median_us(rig: Rig, runs: Sequence[Callable[[], object]], rounds: int) -> float:
-    """What one of them takes, in the middle."""
+def block_us(rig: Rig, runs: Sequence[Callable[[], object]], rounds: int) -> float:
+    """What one of them takes, in the middle of so many goes through all of them as fit into a
+    queue. Microseconds."""
     times = []
-    for index in range(rounds):
-        run = runs[index % len(runs)]
+    goes = EVERY // len(runs)
+    for _ in range(rounds):
         started = now_ns()
-        run()
+        for _ in range(goes):
+            for run in runs:
+                run()
         times.append(now_ns() - started)
-        if index % EVERY == 0:
-            rig.stream.synchronize()
-    rig.stream.synchronize()
-    return statistics.median(times) / 1000
+        rig.stream.synchronize()
+    return statistics.median(times) / (goes * len(runs)) / 1000
+
+
+def spread(blocks: Sequence[float]) -> Spread:
+    """The median of blocks, and the quartiles."""
+    low, middle, high = statistics.quantiles(blocks, n=4)
+    return Spread(middle, low, high)
 
 
 def costs(rig: Rig, rounds: int) -> Iterator[Cost]:
@@ -221,7 +265,9 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda:0", help="cuda:N, or cpu")
-    parser.add_argument("--rounds", type=int, default=2000)
+    parser.add_argument(
+        "--rounds", type=int, default=10, help=f"of {EVERY} runs, in each of {BLOCKS} blocks"
+    )
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     device: Device
@@ -237,10 +283,10 @@ def main() -> None:
         for tensors in (1, 4):
             found += costs(Rig(device, machine, tensors, Path(folder)), options.rounds)
     print_table(
-        ("inputs and outputs", "runs", "all us", "runtime us", "adapter us"),
+        ("inputs and outputs", "runs", "calls a run", "all us", "adapter us"),
         [
-            (f"{cost.tensors} and {cost.tensors}", cost.case, f"{cost.all_us:.2f}",
-             f"{cost.runtime_us:.2f}", f"{cost.adapter_us:.2f}")
+            (f"{cost.tensors} and {cost.tensors}", cost.case, f"{cost.calls:g}", str(cost.all_us),
+             str(cost.adapter_us))
             for cost in found
         ],
     )
